@@ -59,8 +59,8 @@ class Answer:
 class Question:
     """Una domanda a risposta chiusa: una sola risposta è giusta.
 
-    >>> q = Question("q-00-1", "Un container ha un suo kernel?", (Answer("sì", "lo condivide."), Answer("no", "c'è il kernel della macchina.", True)))
-    >>> q.right
+    >>> answers = (Answer("sì", "usa quello della macchina."), Answer("no", "ce n'è uno per tutti.", True))
+    >>> Question("q-00-1", "Un container ha un suo kernel?", answers).right
     1
     """
 

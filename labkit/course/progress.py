@@ -7,18 +7,14 @@ progressi vivono solo finché vive il notebook.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import html
 import os
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from labkit.course import catalog
-from labkit.course.student import STATE, read_json, student_folder, write_json
+from labkit.course.student import STATE, locked, read_json, student_folder, write_json
 
 Section = Literal["esercizi", "quiz", "previsioni"]
 
@@ -41,7 +37,7 @@ def record(section: Section, key: str, **values: Any) -> None:
         return
     path = folder / STATE / "progressi.json"
     try:
-        with _locked(path):
+        with locked(path):
             data = read_json(path)
             if not data and path.exists() and path.stat().st_size:
                 os.replace(path, path.with_name("progressi.guasto.json"))
@@ -59,16 +55,6 @@ def _entry(data: dict[str, Any], section: Section, key: str) -> dict[str, Any]:
     entries = data.get(section)
     found = entries.get(key) if isinstance(entries, dict) else None
     return dict(found) if isinstance(found, dict) else {}
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    fd = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
 
 
 @dataclass(frozen=True)

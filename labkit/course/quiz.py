@@ -23,7 +23,7 @@ class Quiz:
 
     def __repr__(self) -> str:
         lines = [f"Domanda {self.question.key}: {self.question.text}"]
-        lines += [f"  {letter}) {a.text}" for letter, a in zip(string.ascii_lowercase, self.question.answers)]
+        lines += [f"  {string.ascii_lowercase[i]}) {a.text}" for i, a in enumerate(self.question.answers)]
         return "\n".join([*lines, f'Per rispondere senza pulsanti: quiz("{self.question.key}", "a")'])
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
