@@ -24,9 +24,8 @@ def execute(path: Path, timeout: int = 120) -> None:
     import nbclient  # only who writes lessons has it
     import nbformat
 
-    loaded = nbformat.from_dict(  # type: ignore[no-untyped-call]
-        notebook.normalised(_blank(notebook.read(path)))
-    )
+    clean = notebook.dump(notebook.normalised(_blank(notebook.read(path)))).decode()
+    loaded = nbformat.reads(clean, as_version=4)  # type: ignore[no-untyped-call]
     client = nbclient.NotebookClient(
         loaded, timeout=timeout, resources={"metadata": {"path": str(path.parent)}}, coalesce_streams=True
     )
