@@ -66,11 +66,8 @@ def test_the_binary_search_answers_as_the_table_for_every_number(machine: str, c
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_programs_read_and_write_files_processes_and_the_network(machine: str) -> None:
-    common = (
-        "read write openat close mmap execve exit_group wait4 futex connect bind sendmsg kill mount umount2".split()
-    )
-    answers = {name: ask(name, machine=machine) for name in common}
-    assert {name for name, answer in answers.items() if answer != ALLOW} == {"mount", "umount2"}
+    common = "read write openat close mmap execve exit_group wait4 futex connect bind sendmsg kill"
+    assert {name: ask(name, machine=machine) for name in common.split()} == dict.fromkeys(common.split(), ALLOW)
 
 
 DANGEROUS = """
