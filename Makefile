@@ -11,7 +11,7 @@ help: ## questo elenco
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 15
 
 setup: ## prepara la macchina per lab e test, e nient'altro
-	$(setup) test
+	$(setup) setup
 
 lab: ## prepara la tua copia delle lezioni e apre JupyterLab (make lab DIR=cartella)
 	$(setup) lab

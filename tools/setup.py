@@ -1,7 +1,7 @@
 """Prepara questa macchina per il corso: i programmi di sistema che mancano e l'ambiente Python `.venv`.
 
     python3 tools/setup.py lab      quello che serve a chi studia (make lab)
-    python3 tools/setup.py test     anche quello che serve a make test
+    python3 tools/setup.py setup    anche quello che serve a make test
     python3 tools/setup.py bench    anche i programmi con cui make bench si confronta
 
 Si può lanciare quante volte si vuole: rifà solo quello che manca, e la seconda volta finisce subito.
@@ -26,7 +26,7 @@ VENV = ROOT / ".venv"
 OLDEST = (3, 11)
 #: Where administrators' programs live: not on the PATH of a plain Debian user.
 SBIN = ":/usr/local/sbin:/usr/sbin:/sbin"
-GOALS = {"lab": ("lab",), "test": ("lab", "test"), "bench": ("lab", "test", "bench")}
+GOALS = {"lab": ("lab",), "setup": ("lab", "test"), "test": ("lab", "test"), "bench": ("lab", "test", "bench")}
 
 
 class SetupError(Exception):
@@ -80,6 +80,7 @@ NEEDS = (
     Need("hunspell", "hunspell", "hunspell", "il controllo dell'ortografia", have("hunspell"), "test"),
     Need("hunspell-it", "hunspell-it", "hunspell-it", "il dizionario italiano",
          have_file("/usr/share/hunspell/it_IT.dic"), "test"),
+    Need("npm", "npm", "npm", "la costruzione delle diapositive", have("npm"), "test"),
     Need("gcc", "gcc", "gcc", "il confronto con un programma C", have("gcc", "cc"), "bench"),
     Need("libc6-dev", "glibc-devel", "glibc", "il confronto con un programma C",
          have_file("/usr/include/stdio.h"), "bench"),
@@ -214,8 +215,8 @@ def recent(python: str) -> bool:
 def fingerprint(lock: Path) -> str:
     """Cambia quando l'ambiente va rifatto: percorso, versioni bloccate, pyproject, file copiati all'installazione."""
     digest = hashlib.sha256(f"{ROOT}\n".encode())
-    data = sorted(path for path in (ROOT / "labkit" / "jupyter").rglob("*") if path.is_file())
-    for path in [lock, ROOT / "pyproject.toml", *(p for p in data if p.suffix not in (".py", ".pyc"))]:
+    data = sorted(path for path in (ROOT / "share").rglob("*") if path.is_file())
+    for path in [lock, ROOT / "pyproject.toml", *data]:
         digest.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())
     return digest.hexdigest()
 
