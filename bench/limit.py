@@ -1,0 +1,39 @@
+"""The physical limit as a competitor: ``limit.c``, compiled and started."""
+
+from __future__ import annotations
+
+import subprocess
+
+from bench.samples import Sample
+from bench.workshop import Workshop, compile_c
+
+VARIANTS = {
+    "process": "C: fork+exec, nessun container",
+    "none": "limite in C, senza rete",
+    "bridge": "limite in C, con veth",
+}
+
+
+class Limit:
+    """One variant of the C program; every call is a fresh laboratory that makes ``count`` containers."""
+
+    def __init__(self, workshop: Workshop, variant: str) -> None:
+        self.name = f"limit-{variant}"
+        self.title = VARIANTS[variant]
+        self.slow = False
+        self._variant = variant
+        self._program = workshop.path / "limit"
+        self._rootfs = workshop.rootfs
+        self._work = workshop.directory(self.name)
+        if not self._program.exists():
+            compile_c("limit", self._program)
+
+    def sample(self, count: int) -> list[Sample]:
+        # The first container of a new laboratory finds everything cold, labkit's is long running: skip it.
+        argv = [str(self._program), str(self._rootfs), str(self._work), str(count + 1), self._variant]
+        done = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60)
+        lines = [line.split() for line in done.stdout.splitlines()[1:]]
+        return [Sample(float(first) / 1000, float(seen) / 1000) for first, seen in lines]
+
+    def close(self) -> None:
+        """Nothing to end: the laboratory ended with the program."""

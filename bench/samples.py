@@ -1,0 +1,90 @@
+"""What was measured, and what it says: samples, their summary, and the goals they must meet.
+
+The two invariants: times are milliseconds everywhere, and a goal compares only numbers of one run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import NamedTuple
+
+
+class Sample(NamedTuple):
+    """One start: milliseconds from the request to the first instruction, and to the end being seen."""
+
+    first: float
+    seen: float
+
+
+def percentile(values: Iterable[float], share: float) -> float:
+    """The value that ``share`` (0 to 1) of the values do not exceed, by the nearest-rank rule.
+
+    >>> percentile([1, 2, 3, 4], 0.5), percentile([1, 2, 3, 4], 0.95)
+    (2, 4)
+    """
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(len(ordered) * share) - 1)]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The distribution of the starts of one competitor."""
+
+    count: int
+    minimum: float
+    median: float
+    p95: float
+    seen_median: float
+    seen_p95: float
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample]) -> Summary:
+        first, seen = [s.first for s in samples], [s.seen for s in samples]
+        return cls(
+            count=len(samples),
+            minimum=min(first),
+            median=median(first),
+            p95=percentile(first, 0.95),
+            seen_median=median(seen),
+            seen_p95=percentile(seen, 0.95),
+        )
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A promise: ``measured`` must not exceed ``limit``. ``measured`` is None when a side is missing here."""
+
+    title: str
+    limit: float
+    measured: float | None
+    unit: str = "×"
+
+    @property
+    def ok(self) -> bool | None:
+        return None if self.measured is None else self.measured <= self.limit
+
+
+#: Promised ratios of the first instruction: ours, theirs, the largest ratio allowed.
+RATIOS = (
+    ("labkit-none", "crun", 1.0),
+    ("labkit-bridge", "crun", 1.0),
+    ("labkit-none", "runc", 0.33),
+    ("labkit-bridge", "runc", 0.33),
+    ("labkit-none", "docker", 1 / 20),
+    ("labkit-bridge", "docker", 1 / 20),
+    ("labkit-none", "limit-none", 2.5),
+    ("labkit-bridge", "limit-bridge", 2.5),
+)
+
+
+def ratio_goals(summaries: Mapping[str, Summary]) -> list[Goal]:
+    """The goals on ratios of medians, those that cannot be measured here included."""
+    goals = []
+    for ours, theirs, limit in RATIOS:
+        both = ours in summaries and theirs in summaries
+        measured = summaries[ours].median / summaries[theirs].median if both else None
+        goals.append(Goal(f"{ours} / {theirs}", limit, measured))
+    return goals
