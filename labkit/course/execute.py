@@ -7,6 +7,7 @@ esecuzioni dello stesso notebook danno lo stesso file, tranne le figure e le cel
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from labkit.errors import LabError
 SAMPLE_STUDENT = "esempio"
 
 
-def execute(path: Path, timeout: int = 120) -> None:
+def execute(path: Path, timeout: int = 120, student: str = SAMPLE_STUDENT) -> None:
     """Esegue il notebook ``path`` e lo riscrive con i suoi output; ``timeout`` in secondi per cella."""
     import nbclient  # only who writes lessons has it
     import nbformat
@@ -30,7 +31,7 @@ def execute(path: Path, timeout: int = 120) -> None:
         loaded, timeout=timeout, resources={"metadata": {"path": str(path.parent)}}, coalesce_streams=True
     )
     try:
-        client.execute(env={**os.environ, "LABKIT_STUDENT": SAMPLE_STUDENT})
+        client.execute(env={**os.environ, "LABKIT_STUDENT": student})
     except nbclient.exceptions.CellExecutionError as error:
         raise LabError(f"{path.name}: una cella è fallita, il file resta com'era.\n{error}") from error
     except nbclient.exceptions.CellTimeoutError as error:
@@ -38,16 +39,20 @@ def execute(path: Path, timeout: int = 120) -> None:
     write_atomic(path, notebook.dump(notebook.normalised(loaded)))
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Esegue i notebook elencati; 0 se sono riusciti tutti."""
-    if not arguments:
-        print("Quali notebook? Per esempio: python -m labkit.course.execute notebooks/*.ipynb", file=sys.stderr)
-        return 2
+    parser = argparse.ArgumentParser(
+        prog="python -m labkit.course.execute", description="Riesegue i notebook sul posto."
+    )
+    parser.add_argument("notebooks", nargs="+", type=Path, help="i file .ipynb")
+    parser.add_argument("--student", default=SAMPLE_STUDENT, help="lo studente dei parametri (%(default)s)")
+    parser.add_argument("--timeout", type=int, default=120, help="secondi per cella (%(default)s)")
+    options = parser.parse_args(arguments)
     failed = 0
-    for name in arguments:
-        print(f"{name}… ", end="", flush=True)
+    for path in options.notebooks:
+        print(f"{path}… ", end="", flush=True)
         try:
-            execute(Path(name))
+            execute(path, options.timeout, options.student)
         except (LabError, OSError) as error:
             failed += 1
             print(f"no\n{error}", file=sys.stderr)
@@ -65,4 +70,4 @@ def _blank(found: notebook.Notebook) -> notebook.Notebook:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Le prove del corso: `make test` le esegue tutte, da root e da utente."""
