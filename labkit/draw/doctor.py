@@ -42,9 +42,9 @@ def text(features: Sequence[Feature]) -> str:
     return "\n".join([*lines, "", f"{summary(features)}."])
 
 
-def to_html(features: Sequence[Feature]) -> str:
+def to_html(features: Sequence[Feature], *, only_missing: bool = False) -> str:
     """La diagnosi come tabella HTML, leggibile anche se un quaderno non fidato le toglie lo stile."""
-    rows = "".join(_row(feature) for feature in features)
+    rows = "".join(_row(feature) for feature in features if feature.ok is False or not only_missing)
     return (
         f'<table style="border-collapse:collapse;text-align:left"><caption style="text-align:left">'
         f"<strong>La macchina:</strong> {escape(summary(features))}.</caption>"

@@ -1,150 +1,25 @@
 """La mappa dei namespace: chi condivide che cosa.
 
-Righe = processi, colonne = gli otto tipi. In ogni colonna il primo namespace incontrato è A, il secondo
-B, e così via: gli inode cambiano a ogni esecuzione, le lettere no. Lettera uguale nella stessa colonna vuol
-dire stesso namespace; il disegno lo dice anche con la fascia che unisce le righe, il tratteggio e il colore.
+Righe = processi, colonne = gli otto tipi. Lettera uguale nella stessa colonna vuol dire stesso namespace;
+il disegno lo dice anche con la fascia che unisce le righe, il tratteggio e il colore.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from labkit.draw import png, svg
+from labkit.draw.sharing import LABELS, UNREADABLE, Cell, cells, full_name, index, labels, sentences, text
 from labkit.draw.svg import Node
-from labkit.draw.words import clean, columns, fit, listing, pad
+from labkit.draw.words import fit
 from labkit.model import NAMESPACES, Snapshot
 
-#: Il nome breve di ogni tipo, in testa alle colonne.
-LABELS: Final = {
-    "uts": "nome host",
-    "mount": "file",
-    "pid": "processi",
-    "ipc": "ipc",
-    "net": "rete",
-    "user": "utenti",
-    "cgroup": "cgroup",
-    "time": "orologio",
-}
-_THE: Final = {
-    "uts": "il nome host (uts)",
-    "mount": "i file (mount)",
-    "pid": "i processi (pid)",
-    "ipc": "l'ipc",
-    "net": "la rete (net)",
-    "user": "gli utenti (user)",
-    "cgroup": "il cgroup",
-    "time": "l'orologio (time)",
-}
-UNREADABLE: Final = "–"
+__all__ = ["drawing", "mimebundle", "text", "to_svg"]
 
 _LABEL_WIDTH, _COLUMN, _ROW, _HEAD, _FOOT = 152, 66, 40, 48, 30
 _BAND_WIDTH, _BAND_INSET = 44, 5
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Il namespace di un tipo in cui vive un processo: ``letter`` lo dice nella sua colonna."""
-
-    row: int
-    column: int
-    letter: str
-    inode: int | None
-    say: str
-
-    @property
-    def group(self) -> str:
-        """Lo stesso testo per tutte e sole le celle dello stesso namespace."""
-        return f"{NAMESPACES[self.column]}-{self.letter}"
-
-
-def letter(index: int) -> str:
-    """0 → A, 25 → Z, 26 → AA.
-
-    >>> letter(0), letter(25), letter(26), letter(27)
-    ('A', 'Z', 'AA', 'AB')
-    """
-    name = ""
-    index += 1
-    while index:
-        index, rest = divmod(index - 1, 26)
-        name = chr(ord("A") + rest) + name
-    return name
-
-
-def cells(snapshot: Snapshot) -> list[list[Cell]]:
-    """Le celle della mappa, riga per riga; un namespace che non si può leggere ha la lettera «–»."""
-    names = labels(snapshot)
-    columns_ = []
-    for column, kind in enumerate(NAMESPACES):
-        inodes = [process.namespaces.get(kind) for process in snapshot.processes]
-        order = list(dict.fromkeys(i for i in inodes if i is not None))
-        columns_.append(
-            [
-                Cell(
-                    row,
-                    column,
-                    UNREADABLE if inode is None else letter(order.index(inode)),
-                    inode,
-                    _say(names[row], kind, inode, [n for n, i in zip(names, inodes, strict=True) if i == inode]),
-                )
-                for row, inode in enumerate(inodes)
-            ]
-        )
-    return [list(row) for row in zip(*columns_, strict=True)]
-
-
-def labels(snapshot: Snapshot) -> list[str]:
-    """I nomi dei processi come si mostrano; due nomi uguali si distinguono con un numero.
-
-    >>> from labkit.model import ProcessInfo
-    >>> labels(Snapshot((ProcessInfo(1, "web"), ProcessInfo(2, "web"))))
-    ['web', 'web (2)']
-    """
-    seen: dict[str, int] = {}
-    names = []
-    for process in snapshot.processes:
-        name = clean(process.label).strip() or "senza nome"
-        seen[name] = seen.get(name, 0) + 1
-        names.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return names
-
-
-def sentences(snapshot: Snapshot) -> list[str]:
-    """Una frase per tipo di namespace, con tutto quello che la mappa dice.
-
-    >>> from labkit.model import ProcessInfo
-    >>> host, web = ProcessInfo(1, "notebook", {"uts": 7, "net": 9}), ProcessInfo(2, "web", {"uts": 8, "net": 9})
-    >>> print(sentences(Snapshot((host, web)))[0])
-    nome host (uts): notebook da solo; web da solo.
-    >>> print(sentences(Snapshot((host, web)))[4])
-    rete (net): notebook e web insieme.
-    """
-    names = labels(snapshot)
-    lines = []
-    for kind in NAMESPACES:
-        members: dict[int | None, list[str]] = {}
-        for name, process in zip(names, snapshot.processes, strict=True):
-            members.setdefault(process.namespaces.get(kind), []).append(name)
-        hidden = members.pop(None, [])
-        parts = [f"{listing(g)} {'insieme' if len(g) > 1 else 'da solo'}" for g in members.values()]
-        if hidden:
-            parts.append(f"di {listing(hidden)} non si può leggere")
-        lines.append(f"{_name(kind)}: {'; '.join(parts) or 'nessun processo'}.")
-    return lines
-
-
-def text(snapshot: Snapshot) -> str:
-    """La mappa come tabella di lettere e, sotto, una frase per tipo: non cambia da un'esecuzione all'altra."""
-    head = ["", *(LABELS[kind] for kind in NAMESPACES)]
-    under = ["", *(kind if kind != LABELS[kind] else "" for kind in NAMESPACES)]
-    rows = [[name, *(cell.letter for cell in row)] for name, row in zip(labels(snapshot), cells(snapshot), strict=True)]
-    widths = [max(columns(line[i]) for line in [head, under, *rows]) for i in range(len(head))]
-    table = ["  ".join(pad(word, w) for word, w in zip(line, widths, strict=True)) for line in [head, under, *rows]]
-    note = "Lettera uguale nella stessa colonna: stesso namespace."
-    return "\n".join(line.rstrip() for line in [*table, "", note, *(f"- {s}" for s in sentences(snapshot))])
 
 
 def drawing(snapshot: Snapshot, *, live: bool = False) -> Node:
@@ -182,19 +57,6 @@ def mimebundle(snapshot: Snapshot) -> dict[str, Any]:
     """La mappa ferma per Jupyter: testo completo, SVG e PNG."""
     picture = drawing(snapshot)
     return {"text/plain": text(snapshot), "image/svg+xml": svg.render(picture), "image/png": png.render(picture)}
-
-
-def _name(kind: str) -> str:
-    return kind if LABELS[kind] == kind else f"{LABELS[kind]} ({kind})"
-
-
-def _say(name: str, kind: str, inode: int | None, members: Sequence[str]) -> str:
-    others = [m for m in members if m != name]
-    if inode is None:
-        return f"{name}: non si può leggere {_THE[kind]}."
-    if not others:
-        return f"{name} non condivide {_THE[kind]} con nessuno di questi processi."
-    return f"{listing([name, *others])} condividono {_THE[kind]}."
 
 
 def _center(column: int) -> float:
@@ -257,7 +119,7 @@ def _band(column: int, first: int, last: int, name: str) -> list[Node]:
     hue = _hue(name)
     base = svg.rect(x, y, width, height, rx=9, fill="paper")
     box = svg.rect(x, y, width, height, rx=9, fill=hue, fill_opacity=0.16, stroke=hue, stroke_width=1.5)
-    lines = _hatch(_index(name) % 6, x + 4, y + 4, x + width - 4, y + height - 4)
+    lines = _hatch(index(name) % 6, x + 4, y + 4, x + width - 4, y + height - 4)
     return [base, box, *([svg.strokes(lines, stroke=hue, stroke_opacity=0.55, stroke_width=1.25)] if lines else [])]
 
 
@@ -293,9 +155,9 @@ def _connector(column: int, above: int, below: int, lane: int) -> list[tuple[flo
 
 
 def _row(snapshot: Snapshot, name: str, row: Sequence[Cell], live: bool) -> Node:
-    index = row[0].row if row else 0
-    middle = _HEAD + _ROW * (index + 0.5)
-    process = snapshot.processes[index]
+    number = row[0].row
+    middle = _HEAD + _ROW * (number + 0.5)
+    process = snapshot.processes[number]
     pid = f", pid {process.pid}" if live else ""
     label = svg.group(
         svg.title(f"{name}{pid}"),
@@ -331,16 +193,9 @@ def _cell(cell: Cell, middle: float, live: bool) -> Node:
         data_col=cell.column,
         data_group=cell.group if cell.inode is not None else "",
         data_say=cell.say,
-        aria_label=f"{_name(kind)}, {cell.letter}: {cell.say}",
+        aria_label=f"{full_name(kind)}, {cell.letter}: {cell.say}",
     )
 
 
-def _index(name: str) -> int:
-    total = 0
-    for char in name:
-        total = total * 26 + ord(char) - ord("A") + 1
-    return total - 1
-
-
 def _hue(name: str) -> str:
-    return f"hue{_index(name) % 6}"
+    return f"hue{index(name) % 6}"
