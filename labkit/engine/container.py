@@ -1,0 +1,99 @@
+"""Da una descrizione pura al piano che fa un container: che cosa, in che ordine, con che valori.
+
+:func:`plan` non tocca niente: lo stesso ingresso dà lo stesso piano, che si può confrontare,
+raccontare, percorrere e disegnare prima che esista un solo oggetto del kernel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from labkit.engine.isolation import isolation_operations
+from labkit.engine.network import network_operations
+from labkit.engine.operation import Context, Operation, Plan
+from labkit.engine.rootfs import ImageRoot, MakeLayer, WriteIdentity, layer_name, root_operations
+from labkit.kernel import capabilities, libc, namespaces
+from labkit.model import ContainerSpec
+
+#: I namespace nuovi di ogni container. Quello utente è del laboratorio, l'orologio della macchina.
+CONTAINER_NAMESPACES = ("uts", "mount", "pid", "ipc", "net", "cgroup")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Dove il supervisore ha deciso di mettere il container: cose scelte, non ancora fatte.
+
+    ``folder`` è la cartella del suo strato, ``link`` il nome del capo del cavo sul bridge.
+    """
+
+    id: str
+    folder: str
+    link: str = ""
+    ip: str = ""
+    prefix: int = 16
+    gateway: str = ""
+
+
+@dataclass(frozen=True)
+class CloneProcess(Operation):
+    """Il processo che diventerà il container, in namespace tutti nuovi."""
+
+    kinds: tuple[str, ...] = CONTAINER_NAMESPACES
+
+    syscall: ClassVar[str] = "clone3"
+    man: ClassVar[str] = "clone(2), namespaces(7)"
+    where: ClassVar[Literal["lab", "container"]] = "lab"
+
+    def describe(self) -> str:
+        return f"crea il processo in namespace nuovi: {', '.join(self.kinds)}"
+
+    def execute(self, context: Context) -> None:
+        context.pid, context.pidfd = libc.clone3(namespaces.flags(self.kinds))
+
+    def undo(self, context: Context) -> None:
+        """Niente da fare: il supervisore finisce il processo e con lui i namespace."""
+
+
+def environment(spec: ContainerSpec, image: ImageRoot) -> tuple[tuple[str, str], ...]:
+    """L'ambiente del programma: quello dell'immagine, poi ``-e``; niente di quello di chi lo lancia."""
+    values = dict(image.env)
+    values["HOSTNAME"] = hostname(spec)
+    if spec.tty:
+        values.setdefault("TERM", "xterm")
+    values.update(spec.env)
+    return tuple(values.items())
+
+
+def hostname(spec: ContainerSpec) -> str:
+    return spec.hostname or spec.name.replace("_", "-").replace(".", "-")[:63] or "container"
+
+
+def plan(spec: ContainerSpec, image: ImageRoot, place: Placement) -> Plan:
+    """Il piano completo: prima la parte del laboratorio, poi quella del processo che diventa container."""
+    name = hostname(spec)
+    operations: list[Operation] = [
+        MakeLayer(place.folder, tuple(layer_name(tree.target) for tree in image.trees)),
+        CloneProcess(),
+    ]
+    operations += network_operations(place.link, place.ip, place.prefix, place.gateway)
+    operations += root_operations(
+        image, place.folder, read_only=spec.read_only, identity=WriteIdentity(name, place.ip)
+    )
+    operations += isolation_operations(
+        hostname=name,
+        tty=spec.tty,
+        user=spec.user,
+        caps=capabilities.compute(spec.cap_add, spec.cap_drop),
+        command=spec.command or image.command,
+        env=environment(spec, image),
+        workdir=spec.workdir,
+        with_init=spec.init,
+    )
+    return Plan(tuple(operations))
+
+
+def split(whole: Plan) -> tuple[Plan, Plan]:
+    """Le due metà del piano: quella che fa il supervisore e quella che fa il processo nuovo."""
+    border = sum(1 for operation in whole.operations if operation.where == "lab")
+    return Plan(whole.operations[:border]), Plan(whole.operations[border:], first_index=border + 1)

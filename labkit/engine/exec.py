@@ -1,0 +1,71 @@
+"""Un programma in più in un container che gira già: si entra nei suoi namespace, poi valgono le sue regole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from labkit.engine.container import CONTAINER_NAMESPACES
+from labkit.engine.isolation import DropPrivileges, Execute, LoadSeccomp, NewSession
+from labkit.engine.operation import Context, Operation, Plan
+from labkit.kernel import libc, namespaces
+
+
+@dataclass(frozen=True)
+class JoinContainer(Operation):
+    """Entra in tutti i namespace del container in una volta sola, per pidfd."""
+
+    pid: int
+    kinds: tuple[str, ...] = CONTAINER_NAMESPACES
+
+    syscall: ClassVar[str] = "setns"
+    man: ClassVar[str] = "setns(2)"
+    reversible: ClassVar[bool] = False
+
+    def describe(self) -> str:
+        return f"entra nei namespace del container: {', '.join(self.kinds)}"
+
+    def execute(self, context: Context) -> None:
+        # Not dumpable: the container must not reach us through /proc/PID while we still hold the host's binary.
+        libc.prctl(libc.PR_SET_DUMPABLE, 0)
+        libc.setns(context.pidfd, namespaces.flags(self.kinds))
+
+
+@dataclass(frozen=True)
+class CloneInside(Operation):
+    """Nel namespace pid si entra solo nascendo: un figlio, che resta figlio del supervisore."""
+
+    syscall: ClassVar[str] = "clone3"
+    man: ClassVar[str] = "clone(2)"
+    reversible: ClassVar[bool] = False
+
+    def describe(self) -> str:
+        return "nasce nel namespace pid del container"
+
+    def execute(self, context: Context) -> None:
+        context.pid, _ = libc.clone3(libc.CLONE_PARENT)
+        if context.pid:
+            context.announce(context.pid)
+
+
+def plan(
+    pid: int,
+    command: tuple[str, ...],
+    env: tuple[tuple[str, str], ...],
+    *,
+    user: str,
+    workdir: str,
+    tty: bool,
+    caps: tuple[str, ...],
+) -> Plan:
+    """Il piano di ``exec``: entra, nasce, perde potere, diventa il programma."""
+    return Plan(
+        (
+            JoinContainer(pid),
+            CloneInside(),
+            DropPrivileges(user, caps),
+            NewSession(tty),
+            LoadSeccomp(caps),
+            Execute(command, env, workdir),
+        )
+    )

@@ -1,0 +1,172 @@
+"""L'operazione: una sola cosa che cambia la macchina, che sa dirsi, farsi e annullarsi.
+
+Ogni cambiamento del kernel in labkit è un'``Operation``. Un :class:`Plan` è una fila di operazioni
+fatta da una descrizione pura: lo stesso oggetto si confronta nei test, si esegue, si percorre passo
+per passo, si annulla al contrario quando un passo fallisce, e si disegna.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from labkit.errors import LabError, PlanError
+from labkit.kernel.explain import from_os_error
+from labkit.model import Step, StepState
+
+
+@dataclass
+class Context:
+    """Quello che le operazioni si passano mentre lavorano, nello stesso processo: mai nel piano.
+
+    ``root`` è il descrittore della radice del container, ``mountpoint`` la cartella dove nasce,
+    ``netlink`` la presa aperta nel namespace di rete del laboratorio, ``terminal`` apre il terminale del
+    container, ``release`` lascia il filo con il supervisore, ``announce`` gli dice il PID del
+    processo vero e finisce, ``undo`` tiene i valori da rimettere.
+    """
+
+    mountpoint: str = ""
+    root: int = -1
+    netlink: Any = None
+    bridge: int = 0
+    pid: int = -1
+    pidfd: int = -1
+    userxattr: bool = True
+    dev_template: str = ""
+    terminal: Callable[[], None] | None = None
+    release: Callable[[], None] = lambda: None
+    announce: Callable[[int], None] = lambda pid: None
+    undo: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """Una cosa sola. Le sottoclassi dicono ``syscall``, ``man`` e come si fa, si racconta, si annulla."""
+
+    syscall: ClassVar[str] = ""
+    man: ClassVar[str] = ""
+    where: ClassVar[Literal["lab", "container"]] = "container"
+    reversible: ClassVar[bool] = True
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+    def describe(self) -> str:
+        """Una riga in italiano: che cosa farà."""
+        raise PlanError(f"L'operazione {self.name} non sa raccontarsi.")
+
+    def execute(self, context: Context) -> None:
+        """Lo fa davvero."""
+        raise PlanError(f"L'operazione {self.name} non sa farsi.")
+
+    def undo(self, context: Context) -> None:
+        """Rimette com'era prima di :meth:`execute`."""
+        raise PlanError(
+            f"Il passo «{self.describe()}» non si può annullare da solo: il kernel non lo permette.",
+            "plan.rollback() annulla tutto",
+        )
+
+
+class Plan:
+    """Operazioni in fila, con a che punto siamo e quanto è costata ciascuna.
+
+    Invariante: le operazioni prima di ``position`` sono fatte, le altre no. Se un passo fallisce il
+    piano resta al passo di prima e l'errore dice quale.
+    """
+
+    def __init__(self, operations: tuple[Operation, ...], first_index: int = 1) -> None:
+        self.operations = operations
+        self.position = 0
+        self.first_index = first_index
+        self._states: list[StepState] = ["todo"] * len(operations)
+        self._microseconds: list[float | None] = [None] * len(operations)
+        self._errors = [""] * len(operations)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Plan) and self.operations == other.operations
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def append(self, operation: Operation) -> None:
+        """Aggiunge un'operazione in fondo a un piano già tutto fatto."""
+        self.operations = (*self.operations[: self.position], operation)
+        del self._states[self.position :], self._microseconds[self.position :], self._errors[self.position :]
+        self._states.append("todo")
+        self._microseconds.append(None)
+        self._errors.append("")
+
+    def step(self, context: Context) -> Step:
+        """Fa la prossima operazione e torna com'è andata."""
+        if self.position == len(self.operations):
+            raise PlanError("Il piano è finito: non ci sono altri passi.")
+        index = self.position
+        started = time.perf_counter_ns()
+        try:
+            self.operations[index].execute(context)
+        except OSError as problem:
+            error = from_os_error(problem)
+            self._fail(index, error)
+            raise error from None
+        except LabError as error:
+            self._fail(index, error)
+            raise
+        self._microseconds[index] = (time.perf_counter_ns() - started) / 1000
+        self._states[index] = "done"
+        self._errors[index] = ""
+        self.position += 1
+        return self.describe(index)
+
+    def _fail(self, index: int, error: LabError) -> None:
+        self._states[index] = "failed"
+        self._errors[index] = error.message
+
+    def undo(self, context: Context) -> Step:
+        """Annulla l'ultima operazione fatta."""
+        if self.position == 0:
+            raise PlanError("Nessun passo è stato fatto: non c'è niente da annullare.", "plan.step()")
+        index = self.position - 1
+        self.operations[index].undo(context)
+        self.position = index
+        self._states[index] = "undone"
+        return self.describe(index)
+
+    def run(self, context: Context) -> None:
+        """Fa tutte le operazioni che restano; se una fallisce annulla quelle già fatte, al contrario."""
+        try:
+            while self.position < len(self.operations):
+                self.step(context)
+        except LabError:
+            self.rollback(context)
+            raise
+
+    def rollback(self, context: Context) -> None:
+        """Annulla al contrario tutto quello che si può annullare."""
+        while self.position:
+            self.position -= 1
+            operation = self.operations[self.position]
+            if operation.reversible:
+                operation.undo(context)
+                self._states[self.position] = "undone"
+
+    def describe(self, index: int) -> Step:
+        """Il passo ``index`` come dato da mostrare."""
+        operation = self.operations[index]
+        return Step(
+            index=self.first_index + index,
+            name=operation.name,
+            description=operation.describe(),
+            syscall=operation.syscall,
+            man=operation.man,
+            where=operation.where,
+            reversible=operation.reversible,
+            state=self._states[index],
+            microseconds=self._microseconds[index],
+            error=self._errors[index],
+        )
+
+    def steps(self) -> tuple[Step, ...]:
+        """Tutti i passi, fatti e da fare."""
+        return tuple(self.describe(index) for index in range(len(self.operations)))

@@ -1,0 +1,249 @@
+"""La radice del container: strati di sola lettura sotto, uno scrivibile sopra, i filesystem del kernel dentro.
+
+Un'immagine è un insieme di :class:`Tree`: un bersaglio nella radice e le cartelle da sovrapporre. Di
+ciascuno il container vede l'unione; quello che scrive finisce solo nel suo strato.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from labkit.engine.operation import Context, Operation
+from labkit.kernel import libc, mounts
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Un pezzo della radice: ``lowers`` dall'alto in basso, sovrapposte in ``target`` ("" è la radice)."""
+
+    target: str
+    lowers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ImageRoot:
+    """Un'immagine pronta in questo laboratorio: alberi, comando e ambiente di partenza."""
+
+    name: str
+    trees: tuple[Tree, ...]
+    command: tuple[str, ...] = ("/bin/sh",)
+    env: tuple[tuple[str, str], ...] = (("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),)
+
+
+@dataclass(frozen=True)
+class MakeLayer(Operation):
+    """Lo strato scrivibile del container: una cartella per quello che scriverà, una per overlay."""
+
+    folder: str
+    trees: tuple[str, ...]
+
+    syscall: ClassVar[str] = "mkdir"
+    man: ClassVar[str] = "mkdir(2)"
+    where: ClassVar[Literal["lab", "container"]] = "lab"
+
+    def describe(self) -> str:
+        return "prepara lo strato scrivibile, vuoto, che sarà solo di questo container"
+
+    def execute(self, context: Context) -> None:
+        os.mkdir(self.folder, 0o711)
+        for tree in self.trees:
+            os.mkdir(f"{self.folder}/{tree}.upper", 0o755)
+            os.mkdir(f"{self.folder}/{tree}.work", 0o755)
+
+    def undo(self, context: Context) -> None:
+        import shutil  # slow to import: kept out of the supervisor until something must go
+
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def layer_name(target: str) -> str:
+    """Il nome della cartella dello strato per un albero: «root» per la radice."""
+    return target.replace("/", "-") or "root"
+
+
+@dataclass(frozen=True)
+class MountOverlay(Operation):
+    """Sovrappone gli strati dell'immagine e quello scrivibile."""
+
+    tree: Tree
+    folder: str
+
+    syscall: ClassVar[str] = "mount"
+    man: ClassVar[str] = "mount(2)"
+
+    def describe(self) -> str:
+        where = f"/{self.tree.target}"
+        return f"monta {where}: gli strati dell'immagine in sola lettura, lo strato scrivibile sopra (overlay)"
+
+    def execute(self, context: Context) -> None:
+        base = f"{self.folder}/{layer_name(self.tree.target)}"
+        target = f"{context.mountpoint}/{self.tree.target}".rstrip("/")
+        mounts.overlay(target, self.tree.lowers, f"{base}.upper", f"{base}.work", context.userxattr)
+        if not self.tree.target:
+            context.root = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def undo(self, context: Context) -> None:
+        if not self.tree.target and context.root >= 0:
+            os.close(context.root)
+            context.root = -1
+        mounts.umount(f"{context.mountpoint}/{self.tree.target}".rstrip("/"))
+
+
+@dataclass(frozen=True)
+class MountFilesystem(Operation):
+    """Un filesystem del kernel montato dentro la radice."""
+
+    target: str
+    fstype: str
+    options: tuple[tuple[str, str | None], ...] = ()
+    attributes: tuple[str, ...] = ("nosuid", "nodev", "noexec")
+
+    syscall: ClassVar[str] = "fsmount, move_mount"
+    man: ClassVar[str] = "fsopen(2), move_mount(2)"
+
+    _WHAT: ClassVar[dict[str, str]] = {
+        "proc": "/proc: i processi del suo namespace pid, e solo quelli",
+        "devpts": "/dev/pts: i terminali del container",
+        "tmpfs": "{target}: memoria condivisa, vuota",
+        "mqueue": "/dev/mqueue: le code di messaggi del suo namespace ipc",
+        "sysfs": "/sys in sola lettura: i dispositivi e la rete del suo namespace",
+    }
+
+    @property
+    def name(self) -> str:
+        return "Mount" + self.target.strip("/").replace("/", " ").title().replace(" ", "")
+
+    def describe(self) -> str:
+        return "monta " + self._WHAT[self.fstype].format(target=self.target)
+
+    def execute(self, context: Context) -> None:
+        mounts.attach(context.root, self.target.lstrip("/"), self.fstype, dict(self.options), *self.attributes)
+
+    def undo(self, context: Context) -> None:
+        mounts.umount(context.mountpoint + self.target)
+
+
+@dataclass(frozen=True)
+class MountDev(Operation):
+    """I dispositivi innocui: una copia dell'albero preparato una volta per il laboratorio."""
+
+    syscall: ClassVar[str] = "open_tree, move_mount"
+    man: ClassVar[str] = "open_tree(2), move_mount(2)"
+
+    def describe(self) -> str:
+        return "monta /dev con i soli dispositivi innocui: null, zero, full, random, urandom, tty"
+
+    def execute(self, context: Context) -> None:
+        mounts.attach_copy(context.root, "dev", context.dev_template)
+
+    def undo(self, context: Context) -> None:
+        mounts.umount(f"{context.mountpoint}/dev")
+
+
+@dataclass(frozen=True)
+class WriteIdentity(Operation):
+    """I file che dicono al container chi è: come Docker, li scrive chi lo crea."""
+
+    hostname: str
+    ip: str
+
+    syscall: ClassVar[str] = "openat2, write"
+    man: ClassVar[str] = "openat2(2)"
+
+    def describe(self) -> str:
+        return "scrive /etc/hostname, /etc/hosts e /etc/resolv.conf del container"
+
+    def files(self) -> dict[str, str]:
+        """I file e il loro contenuto."""
+        hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+        hosts += f"{self.ip or '127.0.1.1'}\t{self.hostname}\n"
+        resolv = "# Nel laboratorio non c'è ancora un servizio di nomi.\n"
+        return {"hostname": f"{self.hostname}\n", "hosts": hosts, "resolv.conf": resolv}
+
+    def execute(self, context: Context) -> None:
+        etc = mounts.open_directory(context.root, "etc")
+        try:
+            for name, text in self.files().items():
+                # Unlink first: the image may have a symlink or a FIFO under this name.
+                try:
+                    os.unlink(name, dir_fd=etc)
+                except FileNotFoundError:
+                    pass
+                fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=etc)
+                try:
+                    os.write(fd, text.encode())
+                finally:
+                    os.close(fd)
+        finally:
+            os.close(etc)
+
+    def undo(self, context: Context) -> None:
+        """Niente da fare: i file stanno nello strato del container, e spariscono con lui."""
+
+
+@dataclass(frozen=True)
+class ReadOnlyRoot(Operation):
+    """La radice diventa di sola lettura anche nello strato del container (``--read-only``)."""
+
+    trees: tuple[str, ...]
+
+    syscall: ClassVar[str] = "mount_setattr"
+    man: ClassVar[str] = "mount_setattr(2)"
+
+    def describe(self) -> str:
+        return "rende la radice di sola lettura, strato del container compreso"
+
+    def execute(self, context: Context) -> None:
+        for target in self.trees:
+            mounts.read_only(f"{context.mountpoint}/{target}")
+
+    def undo(self, context: Context) -> None:
+        for target in self.trees:
+            fd = os.open(f"{context.mountpoint}/{target}", os.O_PATH | os.O_CLOEXEC)
+            try:
+                libc.mount_setattr(fd, 0, libc.MOUNT_ATTR_RDONLY)
+            finally:
+                os.close(fd)
+
+
+@dataclass(frozen=True)
+class PivotRoot(Operation):
+    """La radice del processo diventa quella del container; la vecchia sparisce."""
+
+    syscall: ClassVar[str] = "pivot_root, umount2"
+    man: ClassVar[str] = "pivot_root(2)"
+    reversible: ClassVar[bool] = False
+
+    def describe(self) -> str:
+        return "scambia la radice con quella del container e stacca la vecchia: fuori non si vede più niente"
+
+    def execute(self, context: Context) -> None:
+        os.fchdir(context.root)
+        libc.pivot_root(".", ".")
+        libc.umount2(".", libc.MNT_DETACH)
+        os.chdir("/")
+        os.close(context.root)
+        context.root = -1
+        context.mountpoint = ""
+
+
+def root_operations(image: ImageRoot, folder: str, *, read_only: bool, identity: WriteIdentity) -> list[Operation]:
+    """Le operazioni che fanno la radice di un container da un'immagine, nell'ordine."""
+    operations: list[Operation] = [MountOverlay(tree, folder) for tree in image.trees]
+    operations += [
+        MountFilesystem("/proc", "proc"),
+        MountDev(),
+        MountFilesystem(
+            "/dev/pts", "devpts", (("newinstance", None), ("ptmxmode", "0666"), ("mode", "0620")), ("nosuid", "noexec")
+        ),
+        MountFilesystem("/dev/shm", "tmpfs", (("mode", "1777"), ("size", "64m"))),
+        MountFilesystem("/dev/mqueue", "mqueue"),
+        MountFilesystem("/sys", "sysfs", (), ("ro", "nosuid", "nodev", "noexec")),
+        identity,
+    ]
+    if read_only:
+        operations.append(ReadOnlyRoot(tuple(tree.target for tree in image.trees)))
+    operations.append(PivotRoot())
+    return operations

@@ -1,0 +1,337 @@
+"""Le parole del corso come dati immutabili: niente kernel, niente file, niente rete.
+
+Ogni oggetto qui è *frozen*: si confronta, si stampa, si manda sul filo come JSON
+(:func:`to_json`, ``Classe.from_json``). Un valore sbagliato è rifiutato alla nascita con un
+:class:`~labkit.errors.InvalidError`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from labkit.errors import InvalidError
+
+#: Gli otto tipi di namespace, nell'ordine in cui il corso li presenta (namespaces(7)).
+NAMESPACES = ("uts", "mount", "pid", "ipc", "net", "user", "cgroup", "time")
+
+Kind = Literal["uts", "mount", "pid", "ipc", "net", "user", "cgroup", "time"]
+
+#: La regola di Docker per i nomi dei container.
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
+_HOSTNAME = re.compile(r"(?=.{1,64}$)[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)*")
+_ENV_NAME = re.compile(r"[^=\0]+")
+
+
+def to_json(value: Any) -> Any:
+    """Rende un oggetto di questo modulo (anche annidato) fatto solo di dict, list, str, numeri."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): to_json(v) for k, v in value.items()}
+    if isinstance(value, (tuple, list, set, frozenset)):
+        return [to_json(v) for v in value]
+    return value
+
+
+@dataclass(frozen=True)
+class Port:
+    """Una porta pubblicata: ``host_ip:host_port`` sulla macchina porta a ``container_port``.
+
+    ``host_port`` 0 vuol dire «una libera qualunque».
+
+    >>> Port.parse("8080:80")
+    Port(container_port=80, host_port=8080, host_ip='127.0.0.1')
+    """
+
+    container_port: int
+    host_port: int = 0
+    host_ip: str = "127.0.0.1"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.container_port <= 65535 or not 0 <= self.host_port <= 65535:
+            raise InvalidError(
+                f"La porta {self.host_port}:{self.container_port} non esiste: una porta va da 1 a 65535.",
+                "publish='8080:80'",
+            )
+
+    @classmethod
+    def parse(cls, text: str | int) -> Port:
+        """Legge ``[IP:][PORTA_HOST:]PORTA_CONTAINER[/tcp]`` come l'opzione ``-p`` di docker run."""
+        body, _, proto = str(text).partition("/")
+        parts = body.rsplit(":", 2)
+        if proto not in ("", "tcp") or not all(p.isdecimal() for p in parts[-2:] if p != "" or len(parts) < 3):
+            raise InvalidError(
+                f"Non capisco la porta «{text}»: ci vuole [IP:]PORTA_HOST:PORTA_CONTAINER, solo tcp.",
+                "publish='8080:80'",
+            )
+        ip = parts[0] if len(parts) == 3 else "127.0.0.1"
+        return cls(int(parts[-1]), int(parts[-2] or 0) if len(parts) > 1 else 0, ip)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Port:
+        return cls(int(data["container_port"]), int(data["host_port"]), str(data["host_ip"]))
+
+    def __str__(self) -> str:
+        return f"{self.host_ip}:{self.host_port}->{self.container_port}/tcp"
+
+
+@dataclass(frozen=True)
+class ContainerSpec:
+    """Che cosa si vuole: la descrizione pura di un container, prima che ne esista uno.
+
+    I nomi delle opzioni sono quelli di ``docker run``. ``image`` è ``host``, ``busybox`` o il
+    percorso di una cartella; ``command`` vuoto vuol dire «quello dell'immagine».
+
+    >>> ContainerSpec("busybox", ("hostname",), hostname="prova").hostname
+    'prova'
+    """
+
+    image: str
+    command: tuple[str, ...] = ()
+    name: str = ""
+    env: tuple[tuple[str, str], ...] = ()
+    hostname: str = ""
+    read_only: bool = False
+    user: str = ""
+    workdir: str = ""
+    network: str = "bridge"
+    publish: tuple[Port, ...] = ()
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+    tty: bool = False
+    interactive: bool = False
+    init: bool = False
+    remove: bool = False
+    stop_signal: str = "SIGTERM"
+    labels: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.image, str) or not self.image or "\0" in self.image:
+            raise InvalidError("Manca il nome dell'immagine.", "lab.run('busybox', 'hostname')")
+        if self.name and not _NAME.fullmatch(self.name):
+            raise InvalidError(
+                f"«{self.name}» non può essere il nome di un container: lettere, cifre, «_», «.» e «-», "
+                "cominciando da una lettera o una cifra.",
+                "name='web-1'",
+            )
+        if self.hostname and not _HOSTNAME.fullmatch(self.hostname):
+            raise InvalidError(
+                f"«{self.hostname}» non può essere un hostname: al massimo 64 lettere, cifre e trattini.",
+                "hostname='web-1'",
+            )
+        for arg in self.command:
+            if not isinstance(arg, str) or "\0" in arg:
+                raise InvalidError(f"Il comando contiene un argomento che non è un testo: {arg!r}.")
+        for key, value in self.env:
+            if not _ENV_NAME.fullmatch(key) or "\0" in value:
+                raise InvalidError(f"«{key}» non può essere il nome di una variabile.", "env={'COLORE': 'verde'}")
+        if self.workdir and not self.workdir.startswith("/"):
+            raise InvalidError(
+                f"La cartella di lavoro «{self.workdir}» deve cominciare con «/».", f"workdir='/{self.workdir}'"
+            )
+        if self.network not in ("bridge", "none"):
+            raise InvalidError(f"La rete «{self.network}» non c'è: si può scegliere bridge o none.", "network='bridge'")
+        if self.publish and self.network == "none":
+            raise InvalidError(
+                "Una porta si pubblica solo se il container ha una rete.", "togli publish=, o scrivi network='bridge'"
+            )
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ContainerSpec:
+        """La descrizione da dati JSON; campi ignoti o del tipo sbagliato sono rifiutati."""
+        known = {f.name: f for f in dataclasses.fields(cls)}
+        unknown = sorted(set(data) - set(known))
+        if unknown:
+            raise InvalidError(f"Opzioni sconosciute: {', '.join(unknown)}.")
+        values: dict[str, Any] = {}
+        for key, value in data.items():
+            if key == "publish":
+                values[key] = tuple(Port.from_json(p) for p in value)
+            elif key in ("env", "labels"):
+                values[key] = tuple((str(k), str(v)) for k, v in value)
+            elif key in ("command", "cap_add", "cap_drop"):
+                values[key] = tuple(value)
+            else:
+                kind = bool if known[key].type == "bool" else str
+                if not isinstance(value, kind):
+                    raise InvalidError(f"L'opzione {key} ha un valore del tipo sbagliato: {value!r}.")
+                values[key] = value
+        return cls(**values)
+
+
+StepState = Literal["todo", "done", "undone", "failed"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """Un passo di un piano, come lo vede chi guarda: la frase, la syscall, com'è andata.
+
+    ``where`` dice chi lo fa: il supervisore del laboratorio o il processo che diventa il container.
+    ``microseconds`` è ``None`` finché il passo non è fatto.
+    """
+
+    index: int
+    name: str
+    description: str
+    syscall: str
+    man: str
+    where: Literal["lab", "container"] = "container"
+    reversible: bool = True
+    state: StepState = "todo"
+    microseconds: float | None = None
+    error: str = ""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Step:
+        return cls(**{f.name: data[f.name] for f in dataclasses.fields(cls) if f.name in data})
+
+
+@dataclass(frozen=True)
+class IdMap:
+    """Una riga di ``/proc/PID/uid_map``: ``count`` id da ``inside`` valgono quelli da ``outside``.
+
+    >>> IdMap(0, 1000, 1).explain()
+    "l'utente 0 qui dentro è l'utente 1000 fuori"
+    """
+
+    inside: int
+    outside: int
+    count: int
+
+    def explain(self, who: str = "l'utente") -> str:
+        """La riga in italiano; ``who`` è «l'utente» o «il gruppo»."""
+        if self.count == 1:
+            return f"{who} {self.inside} qui dentro è {who} {self.outside} fuori"
+        return (
+            f"{who} da {self.inside} a {self.inside + self.count - 1} qui dentro "
+            f"è {who} da {self.outside} a {self.outside + self.count - 1} fuori"
+        )
+
+
+@dataclass(frozen=True)
+class ProcessInfo:
+    """Un processo e i namespace in cui vive: ``namespaces`` va dal tipo all'inode (``/proc/PID/ns``)."""
+
+    pid: int
+    label: str
+    namespaces: Mapping[str, int] = field(default_factory=dict)
+    container: str = ""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ProcessInfo:
+        return cls(int(data["pid"]), str(data["label"]), dict(data["namespaces"]), str(data.get("container", "")))
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Chi condivide che cosa, in un istante: i processi con i loro namespace.
+
+    >>> a = ProcessInfo(1, "host", {"uts": 10, "net": 20})
+    >>> b = ProcessInfo(2, "web", {"uts": 11, "net": 20})
+    >>> Snapshot((a, b)).shared("host", "web")
+    ('net',)
+    """
+
+    processes: tuple[ProcessInfo, ...]
+
+    def __getitem__(self, label: str) -> ProcessInfo:
+        for process in self.processes:
+            if process.label == label:
+                return process
+        raise KeyError(label)
+
+    def shared(self, one: str, two: str) -> tuple[str, ...]:
+        """I tipi di namespace che due processi (per etichetta) hanno in comune, nell'ordine del corso."""
+        a, b = self[one].namespaces, self[two].namespaces
+        return tuple(k for k in NAMESPACES if k in a and a.get(k) == b.get(k))
+
+    def private(self, one: str, two: str) -> tuple[str, ...]:
+        """I tipi di namespace in cui due processi (per etichetta) sono separati."""
+        a, b = self[one].namespaces, self[two].namespaces
+        return tuple(k for k in NAMESPACES if k in a and k in b and a[k] != b[k])
+
+
+@dataclass(frozen=True)
+class Feature:
+    """Una cosa che la macchina (o il laboratorio) sa o non sa fare, con il perché e il rimedio.
+
+    ``ok`` è ``True`` (✔), ``False`` (✘) o ``None`` (non serve, o non si può sapere: «–»).
+    """
+
+    key: str
+    title: str
+    ok: bool | None
+    reason: str = ""
+    remedy: str = ""
+
+    @property
+    def mark(self) -> str:
+        return {True: "✔", False: "✘", None: "–"}[self.ok]
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Feature:
+        return cls(**{f.name: data[f.name] for f in dataclasses.fields(cls) if f.name in data})
+
+
+ContainerState = Literal["created", "running", "exited"]
+
+
+@dataclass(frozen=True)
+class ContainerInfo:
+    """Lo stato di un container come lo dà ``inspect``.
+
+    ``pid`` è nel namespace pid del laboratorio (0 se non gira); ``created_at`` in secondi Unix;
+    ``first_instruction_ms`` va dalla richiesta all'execve del programma.
+    """
+
+    id: str
+    name: str
+    image: str
+    command: tuple[str, ...]
+    state: ContainerState
+    pid: int = 0
+    exit_code: int | None = None
+    hostname: str = ""
+    user: str = ""
+    network: str = "bridge"
+    ip: str = ""
+    ports: tuple[Port, ...] = ()
+    created_at: float = 0.0
+    uptime: float = 0.0
+    first_instruction_ms: float = 0.0
+    steps: tuple[Step, ...] = ()
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ContainerInfo:
+        values = {f.name: data[f.name] for f in dataclasses.fields(cls) if f.name in data}
+        values["command"] = tuple(values["command"])
+        values["ports"] = tuple(Port.from_json(p) for p in values.get("ports", ()))
+        values["steps"] = tuple(Step.from_json(s) for s in values.get("steps", ()))
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Event:
+    """Una cosa successa nel laboratorio, come in ``docker events``: ``create start die stop kill destroy``."""
+
+    time: float
+    action: str
+    name: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Il risultato della verifica di un esercizio: che cosa ci si aspettava, che cosa si è trovato."""
+
+    ok: bool
+    expected: str
+    found: str
+    hint: str = ""
+
+    def __bool__(self) -> bool:
+        return self.ok

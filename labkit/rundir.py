@@ -1,0 +1,131 @@
+"""La cartella di un laboratorio sull'host: il suo segno, la sua presa, e la pulizia di quelle rimaste.
+
+Ogni laboratorio ha ``BASE/ID/`` con ``lab.json`` (il segno) e ``sock`` (la presa per chi si collega
+da un altro processo). È il solo oggetto del laboratorio che sta fuori dai suoi namespace: chi lo ha
+fatto lo toglie, e se è stato ucciso lo toglie il prossimo che passa, ma solo se porta il segno e il
+processo che lo custodiva non c'è più.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+MARK = "labkit"
+
+
+@dataclass(frozen=True)
+class LabRecord:
+    """Che cosa c'è scritto in ``lab.json``: il laboratorio e i processi che lo tengono vivo."""
+
+    id: str
+    guard_pid: int
+    guard_starttime: int
+    client_pid: int
+    backend: str
+    mode: str
+    created: float
+    mark: str = MARK
+
+
+def base() -> str:
+    """La cartella che contiene tutti i laboratori di questo utente."""
+    if chosen := os.environ.get("LABKIT_RUN"):
+        return chosen
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if runtime and os.path.isdir(runtime) and os.access(runtime, os.W_OK):
+        return f"{runtime}/labkit"
+    return f"/tmp/labkit-{os.getuid()}"
+
+
+def start_time(pid: int) -> int:
+    """L'istante di nascita di un processo (campo 22 di ``/proc/PID/stat``), 0 se non c'è (proc(5))."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def create(record: LabRecord) -> str:
+    """Fa la cartella di un laboratorio, tutta o niente: compare con il segno già dentro."""
+    root = base()
+    os.makedirs(root, mode=0o700, exist_ok=True)
+    if os.stat(root).st_uid != os.geteuid():
+        raise PermissionError(f"{root}: appartiene a un altro utente")
+    # The temporary name carries who is making it, so that reap() can judge it without a mark.
+    temporary = f"{root}/.{record.guard_pid}.{record.guard_starttime}"
+    os.mkdir(temporary, 0o700)
+    with open(f"{temporary}/lab.json", "w", encoding="utf-8") as file:
+        json.dump(asdict(record), file)
+    os.rename(temporary, f"{root}/{record.id}")
+    return f"{root}/{record.id}"
+
+
+def read(folder: str) -> LabRecord | None:
+    """Il segno di una cartella, o ``None`` se non è di labkit."""
+    try:
+        with open(f"{folder}/lab.json", encoding="utf-8") as file:
+            data = json.load(file)
+        record = LabRecord(**data)
+    except (OSError, ValueError, TypeError):
+        return None
+    return record if record.mark == MARK else None
+
+
+def alive(record: LabRecord) -> bool:
+    """Se il guardiano di quel laboratorio è ancora lo stesso processo di allora."""
+    return record.guard_starttime != 0 and start_time(record.guard_pid) == record.guard_starttime
+
+
+def records() -> Iterator[tuple[str, LabRecord]]:
+    """Le cartelle con il segno e il loro contenuto, dalla più vecchia."""
+    root = base()
+    try:
+        names = os.listdir(root)
+    except OSError:
+        return
+    found = [(f"{root}/{name}", read(f"{root}/{name}")) for name in names]
+    marked = [(folder, record) for folder, record in found if record]
+    yield from sorted(marked, key=lambda item: item[1].created)
+
+
+def live() -> list[tuple[str, LabRecord]]:
+    """I laboratori vivi di questo utente, dal più vecchio al più nuovo."""
+    return [(folder, record) for folder, record in records() if alive(record)]
+
+
+def dead() -> list[tuple[str, LabRecord]]:
+    """Quello che è rimasto di laboratori morti."""
+    return [(folder, record) for folder, record in records() if not alive(record)]
+
+
+def remove(folder: str) -> None:
+    """Toglie la cartella di un laboratorio finito. Chi non possiede i file li lascia: ci vuole lo stesso utente."""
+    import shutil  # slow to import, and only needed at the end
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _unfinished() -> Iterator[str]:
+    """Le cartelle temporanee di :func:`create` il cui autore non c'è più."""
+    root = base()
+    for name in os.listdir(root) if os.path.isdir(root) else ():
+        parts = name.split(".")
+        if len(parts) == 3 and parts[0] == "" and parts[1].isdecimal() and parts[2].isdecimal():
+            if start_time(int(parts[1])) != int(parts[2]):
+                yield f"{root}/{name}"
+
+
+def reap() -> list[str]:
+    """Toglie le cartelle dei laboratori morti; torna gli id tolti."""
+    removed = []
+    for folder in _unfinished():
+        remove(folder)
+    for folder, record in dead():
+        remove(folder)
+        if not os.path.exists(folder):
+            removed.append(record.id)
+    return removed

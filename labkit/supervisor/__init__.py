@@ -1,0 +1,1 @@
+"""Il processo privilegiato del laboratorio: guardiano sull'host, supervisore (PID 1) dentro."""

@@ -1,0 +1,174 @@
+"""Un client collegato: le sue cornici che arrivano, le risposte che aspettano di partire."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from labkit.errors import LabError, ProtocolError
+from labkit.protocol import Decoder, Frame, Kind, pack, pack_json, pack_stdio
+from labkit.supervisor.loop import Loop
+
+if TYPE_CHECKING:
+    from labkit.supervisor.task import Task
+
+#: Oltre questi byte in coda il client è «intasato»: chi produce si ferma.
+_HIGH = 1 << 20
+_LOW = 1 << 18
+
+
+class Call:
+    """Una richiesta aperta: il canale su cui rispondere e il processo a cui è attaccata.
+
+    ``readonly`` è di chi guarda soltanto (logs): non può scrivere al processo né fermarlo.
+    """
+
+    def __init__(self, connection: Connection, channel: int) -> None:
+        self.connection = connection
+        self.channel = channel
+        self.task: Task | None = None
+        self.readonly = False
+
+    def answer(self, value: Any = None) -> None:
+        """L'ultima risposta: il canale si chiude."""
+        self._end(pack_json(Kind.RET, self.channel, value))
+
+    def fail(self, problem: LabError) -> None:
+        """L'ultima risposta, un errore."""
+        self._end(pack_json(Kind.ERR, self.channel, problem.to_dict()))
+
+    def event(self, value: Any) -> None:
+        self.connection.send(pack_json(Kind.EVENT, self.channel, value))
+
+    def stdio(self, stream: int, data: bytes) -> None:
+        self.connection.send(pack_stdio(self.channel, stream, data))
+
+    def _end(self, frame: bytes) -> None:
+        if self.connection.calls.pop(self.channel, None) is self:
+            self.connection.send(frame)
+        if self.task and self in self.task.listeners:
+            self.task.listeners.remove(self)
+
+
+class Connection:
+    """La presa di un client e le sue richieste aperte."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        handle: Callable[[Call, Any], None],
+        closed: Callable[[Connection], None],
+    ) -> None:
+        self.loop = loop
+        self.sock = sock
+        self.calls: dict[int, Call] = {}
+        self._handle = handle
+        self._closed = closed
+        self._decoder = Decoder()
+        self._out = bytearray()
+        self._drained: list[Callable[[], None]] = []
+        sock.setblocking(False)
+        loop.read(sock.fileno(), self._readable)
+
+    @property
+    def congested(self) -> bool:
+        return len(self._out) > _HIGH
+
+    def when_drained(self, callback: Callable[[], None]) -> None:
+        """Chiama ``callback`` una volta, quando la coda è di nuovo corta."""
+        if callback not in self._drained:
+            self._drained.append(callback)
+
+    def send(self, data: bytes) -> None:
+        """Manda, subito o appena si può; a un client che se n'è andato non si manda niente."""
+        if self.sock.fileno() < 0:
+            return
+        if not self._out:
+            try:
+                sent = self.sock.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self.close()
+                return
+            if sent == len(data):
+                return
+            data = data[sent:]
+        self._out += data
+        self.loop.write(self.sock.fileno(), self._writable)
+
+    def _writable(self, fd: int) -> None:
+        try:
+            sent = self.sock.send(self._out)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+            return
+        del self._out[:sent]
+        if not self._out:
+            self.loop.stop_writing(fd)
+        if len(self._out) < _LOW:
+            callbacks, self._drained = self._drained, []
+            for callback in callbacks:
+                callback()
+
+    def _readable(self, fd: int) -> None:
+        try:
+            data = self.sock.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+            return
+        try:
+            for frame in self._decoder.feed(data):
+                self._receive(frame)
+        except ProtocolError as problem:
+            self.send(pack_json(Kind.ERR, 0, problem.to_dict()))
+            self.close()
+
+    def _receive(self, frame: Frame) -> None:
+        if frame.kind == Kind.CALL:
+            if frame.channel in self.calls:
+                raise ProtocolError("Due richieste sullo stesso canale.")
+            call = self.calls[frame.channel] = Call(self, frame.channel)
+            self._handle(call, frame.json())
+        elif frame.kind == Kind.STDIO:
+            call = self.calls.get(frame.channel)  # type: ignore[assignment]
+            if call and call.task and not call.readonly:
+                _, data = frame.stdio()
+                call.task.feed(data)
+                self._wait_for_stdin(call.task)
+        elif frame.kind == Kind.PING:
+            self.send(pack(Kind.PING, frame.channel, frame.body))
+
+    def _wait_for_stdin(self, task: Task) -> None:
+        """Un programma che non legge ferma chi gli scrive, non la memoria del supervisore."""
+        if self.sock.fileno() < 0:
+            return
+        if task.stdin_full:
+            self.loop.pause(self.sock.fileno())
+            self.loop.after(0.01, lambda: self._wait_for_stdin(task))
+        else:
+            self.loop.read(self.sock.fileno(), self._readable)
+
+    def close(self) -> None:
+        """Il client se n'è andato: le sue richieste restano senza ascoltatore."""
+        if self.sock.fileno() < 0:
+            return
+        self.loop.forget(self.sock.fileno())
+        self.sock.close()
+        self._out.clear()
+        for call in list(self.calls.values()):
+            if call.task and call in call.task.listeners:
+                call.task.listeners.remove(call)
+        self.calls.clear()
+        callbacks, self._drained = self._drained, []
+        for callback in callbacks:
+            callback()
+        self._closed(self)

@@ -1,0 +1,116 @@
+"""Una porta pubblicata: un processo del laboratorio che accetta sull'host e porta i byte al container.
+
+La presa in ascolto l'ha aperta il guardiano nel namespace di rete dell'host; il processo vive nel
+laboratorio, e da qui raggiunge il container. Muore con il laboratorio.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+from typing import NoReturn
+
+_CHUNK = 1 << 16
+_LIMIT = 1 << 18
+
+
+class Pipe:
+    """Una direzione: quello che arriva da ``source`` e aspetta di partire per ``target``."""
+
+    def __init__(self, source: socket.socket, target: socket.socket) -> None:
+        self.source = source
+        self.target = target
+        self.waiting = bytearray()
+        self.ended = False
+        self.closed = False
+
+    def pull(self) -> None:
+        try:
+            data = self.source.recv(_CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        self.waiting += data
+        self.ended = not data
+        self.push()
+
+    def push(self) -> None:
+        try:
+            while self.waiting:
+                sent = self.target.send(self.waiting)
+                del self.waiting[:sent]
+        except BlockingIOError:
+            return
+        except OSError:
+            self.waiting.clear()
+            self.ended = True
+        if self.ended and not self.closed:
+            self.closed = True
+            try:
+                self.target.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass
+
+
+class Forwarder:
+    """Il ciclo di una porta pubblicata."""
+
+    def __init__(self, listener: socket.socket, address: tuple[str, int]) -> None:
+        self.listener = listener
+        self.address = address
+        self.selector = selectors.DefaultSelector()
+        self.pairs: dict[socket.socket, tuple[Pipe, Pipe]] = {}
+        listener.setblocking(False)
+        self.selector.register(listener, selectors.EVENT_READ)
+
+    def serve(self) -> NoReturn:
+        while True:
+            for key, events in self.selector.select():
+                sock = key.fileobj
+                if sock is self.listener:
+                    self.accept()
+                elif isinstance(sock, socket.socket) and sock in self.pairs:
+                    outgoing, incoming = self.pairs[sock]
+                    if events & selectors.EVENT_READ:
+                        outgoing.pull()
+                    if events & selectors.EVENT_WRITE:
+                        incoming.push()
+                    self.update(outgoing, incoming)
+
+    def accept(self) -> None:
+        try:
+            client, _ = self.listener.accept()
+        except OSError:
+            return
+        server = socket.socket()
+        server.setblocking(False)
+        server.connect_ex(self.address)
+        client.setblocking(False)
+        there, back = Pipe(client, server), Pipe(server, client)
+        self.pairs[client] = (there, back)
+        self.pairs[server] = (back, there)
+        self.update(there, back)
+
+    def update(self, one: Pipe, other: Pipe) -> None:
+        """Che cosa aspettare dai due capi, o chiuderli se non c'è più niente da portare."""
+        if one.closed and other.closed:
+            for sock in (one.source, other.source):
+                if sock in self.selector.get_map():
+                    self.selector.unregister(sock)
+                del self.pairs[sock]
+                sock.close()
+            return
+        for outgoing, incoming in ((one, other), (other, one)):
+            reading = not outgoing.ended and len(outgoing.waiting) < _LIMIT
+            # While connecting the socket is writable only when the handshake is over.
+            writing = bool(incoming.waiting) or incoming.ended and not incoming.closed
+            events = (selectors.EVENT_READ if reading else 0) | (selectors.EVENT_WRITE if writing else 0)
+            sock = outgoing.source
+            if events:
+                if sock in self.selector.get_map():
+                    self.selector.modify(sock, events)
+                else:
+                    self.selector.register(sock, events)
+            elif sock in self.selector.get_map():
+                self.selector.unregister(sock)

@@ -1,0 +1,147 @@
+"""Il guardiano: sta sull'host, fa nascere il laboratorio e lo fa finire quando il client non c'è più.
+
+Invariante: se muore il client, il guardiano o il supervisore, muoiono tutti. Il guardiano sorveglia
+il pidfd del client e quello del supervisore; il supervisore riceve SIGKILL se muore il guardiano
+(PR_SET_PDEATHSIG) e, essendo il PID 1 del laboratorio, porta con sé ogni processo: con loro il kernel
+distrugge mount, reti e namespace. Sull'host resta una cartella, che il guardiano toglie.
+
+Qui si vive con un solo thread, lo stesso namespace di rete e di mount dell'host e il namespace utente
+del laboratorio: per questo il guardiano può aprire le porte dell'host e darle al laboratorio.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+from labkit import rundir
+from labkit.errors import BackendError, LabError
+from labkit.kernel import libc, namespaces
+from labkit.kernel.explain import from_os_error
+from labkit.protocol import Kind, pack_json
+from labkit.supervisor.idmap import enter_user_namespace, subordinate_ids
+
+#: I namespace del laboratorio, oltre a quello utente.
+LAB_NAMESPACES = ("uts", "mount", "pid", "ipc", "net", "cgroup")
+
+
+def main() -> None:
+    """``python -I -S -c … CONFIG``: CONFIG è il JSON con la presa, il pidfd del client e le scelte."""
+    config = json.loads(sys.argv[1])
+    wire = socket.socket(fileno=config["wire"])
+    try:
+        guard(config, wire)
+    except LabError as error:
+        wire.sendall(pack_json(Kind.ERR, 0, error.to_dict()))
+        sys.exit(1)
+    except OSError as problem:
+        error = BackendError(f"Il laboratorio non può nascere: {from_os_error(problem).message}", "labkit doctor")
+        wire.sendall(pack_json(Kind.ERR, 0, error.to_dict()))
+        sys.exit(1)
+
+
+def guard(config: dict[str, Any], wire: socket.socket) -> None:
+    """Tutta la vita del guardiano."""
+    os.umask(0o077)
+    rundir.reap()
+    pid = os.getpid()
+    mode = choose_mode(config["backend"])
+    record = rundir.LabRecord(
+        id=config["id"],
+        guard_pid=pid,
+        guard_starttime=rundir.start_time(pid),
+        client_pid=config["client_pid"],
+        backend=config["backend"],
+        mode=mode,
+        created=time.time(),
+    )
+    folder = rundir.create(record)
+    try:
+        os.mkdir(f"{folder}/lab", 0o711)
+        door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        door.bind(f"{folder}/sock")
+        door.listen(16)
+        keep_watch(config, mode, folder, wire, door)
+    finally:
+        rundir.remove(folder)
+
+
+def choose_mode(backend: str) -> str:
+    """``root``, ``user`` (utente normale con una fila di subuid), ``nosub`` (un id solo) o ``fake``."""
+    if backend == "fake":
+        return "fake"
+    if os.geteuid() == 0:
+        return "root"
+    return "user" if subordinate_ids() else "nosub"
+
+
+def keep_watch(config: dict[str, Any], mode: str, folder: str, wire: socket.socket, door: socket.socket) -> None:
+    """Crea il supervisore e aspetta: la sua fine, o quella del client."""
+    client: int = config["client_pidfd"]
+    real = mode != "fake"
+    config = {**config, "mode": enter_user_namespace(mode) if real else mode, "folder": folder}
+    mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    pid, pidfd = libc.clone3(namespaces.flags(LAB_NAMESPACES) if real else 0)
+    if pid == 0:
+        mine.close()
+        become_supervisor(config, wire, door, theirs)
+    wire.close()
+    door.close()
+    theirs.close()
+    poll = select.poll()
+    for fd in (client, pidfd, mine.fileno()):
+        poll.register(fd, select.POLLIN)
+    while True:
+        ready = {fd for fd, _ in poll.poll()}
+        if client in ready:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            break
+        if pidfd in ready:
+            break
+        if mine.fileno() in ready and not serve(mine):
+            poll.unregister(mine)
+    os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+
+
+def become_supervisor(config: dict[str, Any], wire: socket.socket, door: socket.socket, guard: socket.socket) -> None:
+    """Nel figlio: si lega alla vita del guardiano e diventa il supervisore. Non torna."""
+    libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
+    # getppid() is 0 in a new pid namespace: only the socket tells whether the guard died before this line.
+    if select.select([guard], [], [], 0)[0]:
+        os._exit(1)
+    from labkit.supervisor.server import serve_lab
+
+    status = 70
+    try:
+        serve_lab(config, wire, door, guard)
+        status = 0
+    except LabError as error:
+        wire.setblocking(True)
+        wire.sendall(pack_json(Kind.ERR, 0, error.to_dict()))
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def serve(channel: socket.socket) -> bool:
+    """Una richiesta del supervisore: aprire una porta dell'host. ``False`` quando non ne arriveranno più."""
+    data = channel.recv(4096)
+    if not data:
+        return False
+    ip, port = json.loads(data)["listen"]
+    try:
+        with socket.create_server((ip, port), backlog=128) as server:
+            answer = json.dumps({"port": server.getsockname()[1]}).encode()
+            socket.send_fds(channel, [answer], [server.fileno()])
+    except OSError as problem:
+        channel.send(json.dumps({"errno": problem.errno or 0, "text": problem.strerror or str(problem)}).encode())
+    return True

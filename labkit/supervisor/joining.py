@@ -1,0 +1,62 @@
+"""Un exec che nasce: il figlio che entra nel container, il fratello che resta, il suo codice di uscita."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from labkit.engine.operation import Plan
+from labkit.errors import ConflictError, LabError, from_dict
+from labkit.supervisor.connection import Call
+from labkit.supervisor.report import ReportReader
+from labkit.supervisor.task import Task
+
+if TYPE_CHECKING:
+    from labkit.supervisor.server import Server
+
+
+class Join:
+    """Segue un exec fino alla risposta. Il processo vero è un fratello di quello che è entrato (CLONE_PARENT)."""
+
+    def __init__(self, server: Server, call: Call, plan: Plan, pidfd: int, *, stdin: bool, tty: bool) -> None:
+        self.server = server
+        self.call = call
+        self.problem: LabError | None = None
+        self.task: Task | None = None
+        child = server.launcher.join(plan, pidfd, stdin=stdin, tty=tty)
+        os.close(child.pidfd)
+        self.stdio = child.stdio
+        self.report = ReportReader(server.loop, child.report, self._message, self._terminal, self._ended)
+
+    def _message(self, message: dict[str, Any]) -> None:
+        if "pid" in message:
+            self._born(message["pid"])
+        elif "error" in message:
+            self.problem = from_dict(message["error"])
+
+    def _born(self, pid: int) -> None:
+        # Not reaped yet, so the number is still its own even if it has already ended.
+        task = self.task = Task(self.server.loop, pid, os.pidfd_open(pid))
+        task.listeners.append(self.call)
+        self.call.task = task
+        task.on_exit.append(self._exited)
+        task.attach_streams(self.stdio.stdin, self.stdio.stdout, self.stdio.stderr)
+
+    def _terminal(self, master: int) -> None:
+        if self.task:
+            self.task.attach_terminal(master)
+        else:
+            os.close(master)
+
+    def _ended(self) -> None:
+        if self.problem:
+            self.call.fail(self.problem)
+        if self.task is None:
+            for fd in (self.stdio.stdin, self.stdio.stdout, self.stdio.stderr):
+                if fd >= 0:
+                    os.close(fd)
+            self.call.fail(ConflictError("Il container è finito mentre exec entrava.", "labkit ps -a"))
+
+    def _exited(self, code: int) -> None:
+        self.report.drain()
+        self.call.answer({"exit_code": code})

@@ -1,0 +1,172 @@
+"""Chi fa davvero nascere container, exec, processi a mano e porte: l'unico ponte fra i verbi e il motore."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any, Protocol
+
+from labkit.engine import container as containers
+from labkit.engine import exec as execs
+from labkit.engine.container import Placement
+from labkit.engine.operation import Context, Plan
+from labkit.engine.rootfs import ImageRoot
+from labkit.engine.userland import names
+from labkit.kernel import libc
+from labkit.kernel import rtnetlink as rt
+from labkit.model import Feature
+from labkit.supervisor import sandbox as sandboxes
+from labkit.supervisor.zygote import Stdio, become, clean_child
+
+
+class Child:
+    """Un figlio appena nato: il processo, i suoi flussi, il filo del rapporto."""
+
+    def __init__(self, pid: int, pidfd: int, stdio: Stdio, report: socket.socket) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.stdio = stdio
+        self.report = report
+
+
+class Launcher(Protocol):
+    """Quello che i verbi chiedono a un motore, vero o finto."""
+
+    def features(self) -> list[Feature]: ...
+    def image(self, name: str) -> ImageRoot: ...
+    def place(self, number: int, network: str) -> Placement: ...
+    def release(self, place: Placement) -> None: ...
+    def context(self) -> Context: ...
+    def discard(self, lab: Plan, context: Context) -> None: ...
+    def start(self, lab: Plan, own: Plan, context: Context, *, stdin: bool, tty: bool, stepped: bool) -> Child: ...
+    def join(self, plan: Plan, pidfd: int, *, stdin: bool, tty: bool) -> Child: ...
+    def worker(self) -> Child: ...
+    def forward(self, listener: socket.socket, address: tuple[str, int]) -> int: ...
+
+
+class DirectLauncher:
+    """Il motore vero, nei namespace del laboratorio."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config = config
+        self.sandbox = sandboxes.build(config["folder"], config["mode"], config.get("scratch", ""))
+
+    def features(self) -> list[Feature]:
+        mode = self.sandbox.mode
+        several = mode != "nosub"
+        subid = "sudo apt install uidmap && sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER"
+        return [
+            Feature("root", "potere di root sull'host", mode == "root", "" if mode == "root" else "non serve"),
+            Feature(
+                "subuid",
+                "più utenti dentro i container",
+                several,
+                "" if several else "senza subuid dentro esiste solo root (uid 0)",
+                "" if several else subid,
+            ),
+            Feature("time", "namespace time", os.path.exists("/proc/self/ns/time"), "", "serve Linux 5.6 o più nuovo"),
+            Feature("images", "immagini che non si scaricano", True, ", ".join(names())),
+        ]
+
+    def image(self, name: str) -> ImageRoot:
+        return self.sandbox.image(name)
+
+    def place(self, number: int, network: str) -> Placement:
+        return self.sandbox.place(number, network)
+
+    def release(self, place: Placement) -> None:
+        self.sandbox.release(place)
+
+    def context(self) -> Context:
+        return Context(
+            mountpoint=self.sandbox.mountpoint, bridge=self.sandbox.bridge, dev_template=self.sandbox.devices
+        )
+
+    def discard(self, lab: Plan, context: Context) -> None:
+        """Toglie lo strato di un container finito, in un figlio: il ciclo non aspetta il disco."""
+        if lab.position == 0:
+            return
+        pid, pidfd = libc.clone3(0)
+        if pid == 0:
+            try:
+                lab.operations[0].undo(context)
+            finally:
+                os._exit(0)
+        os.close(pidfd)
+
+    def start(self, lab: Plan, own: Plan, context: Context, *, stdin: bool, tty: bool, stepped: bool) -> Child:
+        """Fa la parte del laboratorio (l'ultima operazione è la nascita) e nel figlio il resto."""
+        stdio = Stdio(stdin=stdin, tty=tty)
+        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # Born in the lab's network namespace, used from the container's: the lab end of the cable.
+        context.netlink = rt.Netlink()
+        try:
+            lab.run(context)
+            if context.pid == 0:
+                clean_child(stdio, (theirs.fileno(), context.netlink.fileno()))
+                become(own, context, theirs, stepped=stepped)
+        except BaseException:
+            stdio.close()
+            mine.close()
+            raise
+        finally:
+            theirs.close()
+            context.netlink.close()
+        stdio.close_child()
+        mine.setblocking(False)
+        return Child(context.pid, context.pidfd, stdio, mine)
+
+    def join(self, plan: Plan, pidfd: int, *, stdin: bool, tty: bool) -> Child:
+        """Un figlio che entra nel container ``pidfd``; il processo vero è un suo fratello, detto dal rapporto."""
+        stdio = Stdio(stdin=stdin, tty=tty)
+        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pid, own_pidfd = libc.clone3(0)
+        if pid == 0:
+            clean_child(stdio, (theirs.fileno(), pidfd))
+            become(plan, Context(pidfd=pidfd), theirs)
+        theirs.close()
+        stdio.close_child()
+        mine.setblocking(False)
+        return Child(pid, own_pidfd, stdio, mine)
+
+    def worker(self) -> Child:
+        from labkit.supervisor.worker import become_worker
+
+        stdio = Stdio(stdin=False, tty=False)
+        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        pid, pidfd = libc.clone3(0)
+        if pid == 0:
+            clean_child(stdio, (theirs.fileno(),))
+            become_worker(theirs, self.config["paths"])
+        theirs.close()
+        stdio.close_child()
+        mine.setblocking(False)
+        return Child(pid, pidfd, stdio, mine)
+
+    def forward(self, listener: socket.socket, address: tuple[str, int]) -> int:
+        from labkit.supervisor.forward import Forwarder
+
+        pid, pidfd = libc.clone3(0)
+        if pid == 0:
+            clean_child(Stdio(stdin=False, tty=True), (listener.fileno(),))
+            try:
+                Forwarder(listener, address).serve()
+            finally:
+                os._exit(1)
+        os.close(pidfd)
+        return pid
+
+
+def container_plan(
+    launcher: Launcher, spec: Any, number: int
+) -> tuple[ImageRoot, Placement, Plan, Plan]:
+    """L'immagine, il posto e le due metà del piano di un container nuovo."""
+    image = launcher.image(spec.image)
+    place = launcher.place(number, spec.network)
+    lab, own = containers.split(containers.plan(spec, image, place))
+    return image, place, lab, own
+
+
+def exec_plan(pid: int, command: tuple[str, ...], **options: Any) -> Plan:
+    """Il piano di un exec."""
+    return execs.plan(pid, command, **options)

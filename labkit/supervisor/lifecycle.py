@@ -1,0 +1,180 @@
+"""La vita di un container nel supervisore: nasce da un piano, diventa un programma, finisce, sparisce.
+
+Invariante: quello che un avvio non riuscito ha fatto è disfatto prima che il client lo sappia.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from labkit.errors import ConflictError, InvalidError, LabError, from_dict
+from labkit.kernel import capabilities
+from labkit.model import ContainerSpec, Step
+from labkit.supervisor.launcher import Child, container_plan
+from labkit.supervisor.report import ReportReader
+from labkit.supervisor.state import Container
+from labkit.supervisor.task import Task
+
+if TYPE_CHECKING:
+    from labkit.supervisor.server import Server
+
+
+def signal_number(name: str | int) -> int:
+    """Il numero di un segnale da ``TERM``, ``SIGTERM`` o 15."""
+    text = str(name).upper()
+    if text.isdecimal() and int(text) in signal.valid_signals():
+        return int(text)
+    full = text if text.startswith("SIG") else f"SIG{text}"
+    try:
+        return int(signal.Signals[full])
+    except KeyError:
+        raise InvalidError(f"Il segnale «{name}» non esiste.", "kill(signal='SIGTERM')") from None
+
+
+def create(server: Server, spec_data: dict[str, Any]) -> Container:
+    """Un container nuovo, con un nome e un piano, ma ancora senza niente nel kernel."""
+    requested = time.monotonic()
+    spec = ContainerSpec.from_json(spec_data)
+    signal_number(spec.stop_signal)
+    capabilities.compute(spec.cap_add, spec.cap_drop)
+    number = server.state.new_number()
+    spec = replace(spec, name=server.state.choose_name(spec.name, number))
+    image, place, lab, own = container_plan(server.launcher, spec, number)
+    container = Container(secrets.token_hex(6), spec.name, spec, image, place, lab, own, server.launcher.context())
+    container.requested = requested
+    server.state.add(container)
+    return container
+
+
+class Birth:
+    """Un container che sta nascendo: dal clone3 all'execve. ``on_step`` serve a chi va passo per passo."""
+
+    def __init__(self, server: Server, container: Container, child: Child) -> None:
+        self.server = server
+        self.container = container
+        self.problem: LabError | None = None
+        self.on_ready: Callable[[], None] = lambda: None
+        self.on_failed: Callable[[LabError], None] = lambda problem: None
+        self.on_step: Callable[[Step, LabError | None], None] = lambda step, problem: None
+        task = container.task = Task(server.loop, child.pid, child.pidfd, container.log)
+        task.attach_streams(child.stdio.stdin, child.stdio.stdout, child.stdio.stderr)
+        task.on_exit.append(self._exited)
+        self.report = ReportReader(server.loop, child.report, self._message, task.attach_terminal, self._ended)
+        container.birth = self
+
+    def _message(self, message: dict[str, Any]) -> None:
+        if "error" in message:
+            self.problem = from_dict(message["error"])
+            self.container.record_failure(message["index"], self.problem.message)
+        elif "steps" in message:
+            self.container.record_times(message["steps"])
+        elif "step" in message:
+            step = Step.from_json(message["step"])
+            self.container.record_step(step)
+            self.on_step(step, from_dict(message["refused"]) if "refused" in message else None)
+
+    def _ended(self) -> None:
+        """Il filo si è chiuso: o è diventato il programma, o non ce l'ha fatta, o è stato ucciso prima."""
+        container = self.container
+        container.birth = None
+        if self.problem:
+            destroy(self.server, container)
+            self.on_failed(self.problem)
+        elif container.all_steps()[-2].state == "done":
+            last = container.all_steps()[-1]
+            container.record_step(replace(last, state="done"))
+            container.state = "running"
+            container.started = time.monotonic()
+            container.first_instruction_ms = (container.started - container.requested) * 1000
+            self.server.note("start", container.name)
+            self.on_ready()
+        else:
+            problem = ConflictError(f"Il container «{container.name}» è stato fermato mentre nasceva.", "labkit ps -a")
+            destroy(self.server, container)
+            self.on_failed(problem)
+
+    def _exited(self, code: int) -> None:
+        self.report.drain()
+        ended(self.server, self.container, code)
+
+
+def launch(server: Server, container: Container, *, stdin: bool = False, stepped: bool = False) -> Birth:
+    """Fa nascere il processo del container. Se non nasce, il container sparisce e l'errore si alza."""
+    try:
+        publish(server, container)
+        child = server.launcher.start(
+            container.lab_plan,
+            container.own_plan,
+            container.context,
+            stdin=stdin or container.spec.interactive,
+            tty=container.spec.tty,
+            stepped=stepped,
+        )
+    except (LabError, OSError):
+        destroy(server, container)
+        raise
+    for step in container.lab_plan.steps():
+        container.record_step(step)
+    return Birth(server, container, child)
+
+
+def publish(server: Server, container: Container) -> None:
+    """Apre sull'host le porte chieste, prima che il programma parta: se una è presa non nasce niente."""
+    opened = []
+    for port in container.spec.publish:
+        listener, number = server.listen(port.host_ip, port.host_port)
+        with listener:
+            pid = server.launcher.forward(listener, (container.place.ip, port.container_port))
+        container.forwarders.append(pid)
+        opened.append(replace(port, host_port=number))
+    container.ports = tuple(opened)
+
+
+def unpublish(container: Container) -> None:
+    """Chiude le porte aperte."""
+    for pid in container.forwarders:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    container.forwarders.clear()
+
+
+def ended(server: Server, container: Container, code: int) -> None:
+    """Il programma è finito: il container è spento e le sue porte chiuse; con ``remove`` sparisce."""
+    container.exit_code = code
+    container.state = "exited"
+    unpublish(container)
+    if container.started:
+        server.note("die", container.name, exit_code=code)
+    waiters, container.waiters = container.waiters, []
+    for waiter in waiters:
+        waiter(code)
+    if container.spec.remove:
+        destroy(server, container)
+
+
+def destroy(server: Server, container: Container) -> None:
+    """Toglie un container: processo, strato, indirizzo, nome. Farlo due volte non fa danno."""
+    if container.task:
+        container.task.kill(signal.SIGKILL)
+    unpublish(container)
+    if server.state.containers.get(container.name) is not container:
+        return
+    server.state.remove(container)
+    server.launcher.release(container.place)
+    server.launcher.discard(container.lab_plan, container.context)
+
+
+def running(server: Server, name: str) -> tuple[Container, Task]:
+    """Il container ``name``, che deve girare, e il suo processo."""
+    container = server.state.container(name)
+    if container.state != "running" or container.task is None:
+        raise ConflictError(f"Il container «{name}» non gira ({container.state}).", "labkit ps -a")
+    return container, container.task

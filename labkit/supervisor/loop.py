@@ -1,0 +1,122 @@
+"""Il ciclo del supervisore: un solo thread che aspetta descrittori, figli e scadenze."""
+
+from __future__ import annotations
+
+import heapq
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable
+
+Handler = Callable[[int], None]
+
+
+class Loop:
+    """Chi aspetta che cosa. Ogni descrittore ha al massimo chi lo legge e chi lo scrive."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._readers: dict[int, Handler] = {}
+        self._writers: dict[int, Handler] = {}
+        self._children: dict[int, Handler] = {}
+        self._unclaimed: dict[int, int] = {}
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._timer_count = 0
+        self.running = True
+        wake, self._wake = socket.socketpair()
+        for end in (wake, self._wake):
+            end.setblocking(False)
+        self._wake_reader = wake
+        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        self.read(wake.fileno(), self._children_ended)
+
+    def read(self, fd: int, handler: Handler) -> None:
+        """Chiama ``handler(fd)`` ogni volta che ``fd`` si può leggere."""
+        self._readers[fd] = handler
+        self._update(fd)
+
+    def write(self, fd: int, handler: Handler) -> None:
+        """Chiama ``handler(fd)`` ogni volta che ``fd`` si può scrivere."""
+        self._writers[fd] = handler
+        self._update(fd)
+
+    def pause(self, fd: int) -> None:
+        """Smette di leggere ``fd``."""
+        self._readers.pop(fd, None)
+        self._update(fd)
+
+    def stop_writing(self, fd: int) -> None:
+        if self._writers.pop(fd, None):
+            self._update(fd)
+
+    def forget(self, fd: int) -> None:
+        """Da chiamare prima di chiudere ``fd``."""
+        self._readers.pop(fd, None)
+        self._writers.pop(fd, None)
+        self._update(fd)
+
+    def _update(self, fd: int) -> None:
+        events = (selectors.EVENT_READ if fd in self._readers else 0) | (
+            selectors.EVENT_WRITE if fd in self._writers else 0
+        )
+        registered = fd in self._selector.get_map()
+        if events and registered:
+            self._selector.modify(fd, events)
+        elif events:
+            self._selector.register(fd, events)
+        elif registered:
+            self._selector.unregister(fd)
+
+    def after(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Chiama ``callback()`` fra ``seconds`` secondi dell'orologio monotono."""
+        self._timer_count += 1
+        heapq.heappush(self._timers, (time.monotonic() + seconds, self._timer_count, callback))
+
+    def watch_child(self, pid: int, handler: Handler) -> None:
+        """Chiama ``handler(codice)`` quando il figlio ``pid`` finisce, anche se è già finito."""
+        if pid in self._unclaimed:
+            code = self._unclaimed.pop(pid)
+            self.after(0, lambda: handler(code))
+        else:
+            self._children[pid] = handler
+
+    def _children_ended(self, fd: int) -> None:
+        try:
+            while os.read(fd, 4096):
+                pass
+        except BlockingIOError:
+            pass
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            result = os.waitstatus_to_exitcode(status)
+            code = result if result >= 0 else 128 - result
+            handler = self._children.pop(pid, None)
+            if handler:
+                handler(code)
+            else:
+                # An orphan of the lab, or a child that nobody has claimed yet (exec's joiner).
+                self._unclaimed[pid] = code
+                while len(self._unclaimed) > 1000:
+                    del self._unclaimed[next(iter(self._unclaimed))]
+
+    def run(self) -> None:
+        """Gira finché ``running``."""
+        while self.running:
+            now = time.monotonic()
+            while self._timers and self._timers[0][0] <= now:
+                heapq.heappop(self._timers)[2]()
+            timeout = max(0.0, self._timers[0][0] - now) if self._timers else None
+            for key, events in self._selector.select(timeout):
+                fd = key.fd
+                if events & selectors.EVENT_READ and fd in self._readers:
+                    self._readers[fd](fd)
+                if events & selectors.EVENT_WRITE and fd in self._writers:
+                    self._writers[fd](fd)

@@ -1,0 +1,133 @@
+"""Il mondo del laboratorio, fatto una volta all'avvio: mount privati, memoria sua, /proc suo, un bridge.
+
+Tutto sta nei namespace del supervisore: sull'host non si vede niente.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from labkit.engine.container import Placement
+from labkit.engine.rootfs import ImageRoot
+from labkit.engine.userland import resolve
+from labkit.errors import BackendError, KernelError
+from labkit.kernel import capabilities, libc, mounts, seccomp
+from labkit.kernel import rtnetlink as rt
+
+BRIDGE = "lab0"
+GATEWAY = "10.88.0.1"
+PREFIX = 16
+_FIRST_ADDRESS = 2
+_LAST_ADDRESS = (1 << (32 - PREFIX)) - 2
+
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+_DEVICE_LINKS = {
+    "fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2",
+    "ptmx": "pts/ptmx",
+}  # fmt: skip
+
+
+@dataclass
+class Sandbox:
+    """Il laboratorio: dove stanno le sue cose e chi ha quale indirizzo.
+
+    ``home`` è un tmpfs (o una cartella sul disco, se il kernel non ha attributi su tmpfs) visibile solo
+    qui dentro.
+    """
+
+    home: str
+    mode: str
+    bridge: int = 0
+    images: dict[str, ImageRoot] = field(default_factory=dict)
+    addresses: set[int] = field(default_factory=set)
+    next_address: int = _FIRST_ADDRESS
+
+    @property
+    def mountpoint(self) -> str:
+        return f"{self.home}/root"
+
+    @property
+    def devices(self) -> str:
+        return f"{self.home}/dev"
+
+    def image(self, name: str) -> ImageRoot:
+        """L'immagine ``name``, preparata se è la prima volta."""
+        if name not in self.images:
+            self.images[name] = resolve(name, f"{self.home}/images")
+        return self.images[name]
+
+    def place(self, number: int, network: str) -> Placement:
+        """Sceglie cartella, cavo e indirizzo per il container numero ``number``."""
+        folder = f"{self.home}/layers/{number}"
+        if network != "bridge":
+            return Placement(str(number), folder)
+        return Placement(str(number), folder, f"veth{number}", self._take_address(), PREFIX, GATEWAY)
+
+    def _take_address(self) -> str:
+        for _ in range(_LAST_ADDRESS):
+            host = self.next_address
+            self.next_address = host + 1 if host < _LAST_ADDRESS else _FIRST_ADDRESS
+            if host not in self.addresses:
+                self.addresses.add(host)
+                return f"10.88.{host >> 8}.{host & 255}"
+        raise BackendError("Gli indirizzi della rete del laboratorio sono finiti.", "togli qualche container: labkit rm")
+
+    def release(self, place: Placement) -> None:
+        """Rende l'indirizzo di un container che non c'è più."""
+        if place.ip:
+            a, b = place.ip.split(".")[2:]
+            self.addresses.discard(int(a) << 8 | int(b))
+
+
+def build(folder: str, mode: str, scratch: str = "") -> Sandbox:
+    """Fa il mondo del laboratorio nel namespace del processo che chiama."""
+    os.umask(0o022)
+    libc.mount(None, "/", None, libc.MS_REC | libc.MS_PRIVATE)
+    home = f"{folder}/lab"
+    libc.mount("tmpfs", home, "tmpfs", libc.MS_NOSUID | libc.MS_NODEV, "mode=711")
+    if scratch or not mounts.supports_user_xattr(home):
+        libc.umount2(home, libc.MNT_DETACH)
+    for name in ("layers", "images", "root", "dev"):
+        os.mkdir(f"{home}/{name}", 0o711)
+    sandbox = Sandbox(home, mode)
+    _mount_proc()
+    libc.sethostname("laboratorio")
+    _make_devices(sandbox.devices)
+    sandbox.bridge = _make_bridge()
+    seccomp.program(capabilities.DOCKER_DEFAULT)  # compiled once, inherited by every child
+    return sandbox
+
+
+def _mount_proc() -> None:
+    try:
+        libc.mount("proc", "/proc", "proc", libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC)
+    except KernelError as problem:
+        raise BackendError(
+            f"Il kernel non lascia montare /proc ({problem.name}): succede quando Jupyter gira dentro un container "
+            "che ha /proc coperto.",
+            "docker run --security-opt seccomp=unconfined --security-opt systempaths=unconfined …",
+        ) from None
+
+
+def _make_devices(folder: str) -> None:
+    """L'albero di /dev, copiato poi per ogni container: i nodi veri non si possono creare, si prestano."""
+    libc.mount("tmpfs", folder, "tmpfs", libc.MS_NOSUID | libc.MS_NOEXEC, "mode=755,size=64k")
+    for name in _DEVICES:
+        os.close(os.open(f"{folder}/{name}", os.O_CREAT | os.O_CLOEXEC, 0o666))
+        libc.mount(f"/dev/{name}", f"{folder}/{name}", None, libc.MS_BIND)
+    for name, target in _DEVICE_LINKS.items():
+        os.symlink(target, f"{folder}/{name}")
+    for name in ("pts", "shm", "mqueue"):
+        os.mkdir(f"{folder}/{name}", 0o755)
+
+
+def _make_bridge() -> int:
+    netlink = rt.Netlink()
+    try:
+        netlink.talk(rt.up_message(rt.LOOPBACK_INDEX), rt.bridge_message(BRIDGE))
+        index = rt.index_of(BRIDGE)
+        netlink.talk(rt.address_message(index, GATEWAY, PREFIX))
+        return index
+    finally:
+        netlink.close()

@@ -1,0 +1,133 @@
+"""Il supervisore: PID 1 del laboratorio, un ciclo solo, un verbo alla volta.
+
+Invariante: finisce quando il primo client se ne va o lo chiede, e finendo porta con sé ogni processo
+del laboratorio.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import socket
+import time
+from typing import Any
+
+from labkit.errors import ConflictError, LabError, ProtocolError
+from labkit.kernel.explain import error, from_os_error
+from labkit.model import Feature, to_json
+from labkit.protocol import VERSION, Kind, pack_json
+from labkit.supervisor.connection import Call, Connection
+from labkit.supervisor.launcher import DirectLauncher, Launcher
+from labkit.supervisor.loop import Loop
+from labkit.supervisor.state import State
+
+
+class Server:
+    """Quello che i verbi hanno in mano: il ciclo, lo stato, chi fa nascere i processi, il guardiano."""
+
+    def __init__(self, config: dict[str, Any], launcher: Launcher, loop: Loop, guard: socket.socket) -> None:
+        self.config = config
+        self.launcher = launcher
+        self.loop = loop
+        self.guard = guard
+        self.state = State()
+        self.processes: dict[str, Any] = {}
+        self.followers: list[Call] = []
+        self.connections: list[Connection] = []
+        self.owner: Connection | None = None
+
+    def hello(self) -> dict[str, Any]:
+        """Quello che un client vuole sapere appena collegato."""
+        return {
+            "version": VERSION,
+            "id": self.config["id"],
+            "backend": self.config["backend"],
+            "mode": self.config["mode"],
+            "folder": self.config["folder"],
+            "features": to_json(self.features()),
+        }
+
+    def features(self) -> list[Feature]:
+        return self.launcher.features()
+
+    def accept(self, sock: socket.socket) -> Connection:
+        connection = Connection(self.loop, sock, self.dispatch, self.disconnected)
+        self.connections.append(connection)
+        return connection
+
+    def disconnected(self, connection: Connection) -> None:
+        self.connections.remove(connection)
+        self.followers = [call for call in self.followers if call.connection is not connection]
+        if connection is self.owner:
+            self.loop.running = False
+
+    def dispatch(self, call: Call, request: Any) -> None:
+        """Una richiesta: il verbo è cercato in una tabella chiusa, ogni errore torna come dati."""
+        from labkit.supervisor.verbs import VERBS
+
+        try:
+            if not isinstance(request, dict) or not isinstance(request.get("args"), dict):
+                raise ProtocolError("Una richiesta deve avere un verbo e degli argomenti.")
+            verb = VERBS.get(str(request.get("verb")))
+            if verb is None:
+                raise ProtocolError(f"Il laboratorio non conosce il verbo «{request.get('verb')}».")
+            verb(self, call, **request["args"])
+        except LabError as problem:
+            call.fail(problem)
+        except TypeError as problem:
+            call.fail(ProtocolError(f"Argomenti sbagliati per {request.get('verb')}: {problem}."))
+        except OSError as problem:
+            call.fail(from_os_error(problem))
+
+    def note(self, action: str, name: str, **details: Any) -> None:
+        """Ricorda un evento e lo dice a chi segue."""
+        event = self.state.note(action, name, **details)
+        for call in self.followers:
+            call.event(to_json(event))
+
+    def listen(self, ip: str, port: int) -> tuple[socket.socket, int]:
+        """Una presa in ascolto nella rete dell'host, chiesta al guardiano."""
+        self.guard.settimeout(5)
+        self.guard.send(json.dumps({"listen": [ip, port]}).encode())
+        data, fds, _, _ = socket.recv_fds(self.guard, 4096, 1)
+        answer = json.loads(data)
+        if fds:
+            return socket.socket(fileno=fds[0]), int(answer["port"])
+        why = error("bind", answer["errno"]).message.partition(", ")[2]
+        raise ConflictError(
+            f"La porta {port} di {ip} non si può pubblicare: {why}",
+            "scegli un'altra porta, o lascia scegliere: publish='80'",
+        )
+
+
+def serve_lab(config: dict[str, Any], wire: socket.socket, door: socket.socket, guard: socket.socket) -> None:
+    """Fa il mondo del laboratorio e risponde ai client finché il primo non se ne va."""
+    started = time.monotonic()
+    launcher: Launcher
+    if config["mode"] == "fake":
+        from labkit.supervisor.fake import FakeLauncher
+
+        launcher = FakeLauncher()
+    else:
+        launcher = DirectLauncher(config)
+    loop = Loop()
+    server = Server(config, launcher, loop, guard)
+    server.owner = server.accept(wire)
+    door.setblocking(False)
+    loop.read(door.fileno(), lambda fd: _welcome(server, door))
+    # Everything alive now stays for ever: keep it out of the collector, and of the children's copies.
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    hello = server.hello() | {"boot_ms": (time.monotonic() - started) * 1000}
+    server.owner.send(pack_json(Kind.RET, 0, hello))
+    loop.run()
+
+
+def _welcome(server: Server, door: socket.socket) -> None:
+    try:
+        sock, _ = door.accept()
+    except BlockingIOError:
+        return
+    connection = server.accept(sock)
+    connection.send(pack_json(Kind.RET, 0, server.hello()))

@@ -1,0 +1,172 @@
+"""Quello che il supervisore ricorda: i container, i processi a mano, i namespace tenuti aperti, gli eventi.
+
+Invariante: un container è in :class:`State` dal momento in cui ha un nome fino a ``rm``; niente altro
+tiene un suo riferimento.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from labkit.engine.container import Placement, hostname
+from labkit.engine.operation import Context, Plan
+from labkit.engine.rootfs import ImageRoot
+from labkit.errors import ConflictError, NotFoundError
+from labkit.model import ContainerInfo, ContainerSpec, ContainerState, Event, Port, Step
+
+if TYPE_CHECKING:
+    from labkit.supervisor.lifecycle import Birth
+    from labkit.supervisor.task import Task
+
+#: Quanto si tiene delle uscite di un container, in byte: le ultime.
+LOG_LIMIT = 1 << 20
+
+#: Quanti eventi si ricordano.
+EVENT_LIMIT = 1000
+
+
+class Log:
+    """Le ultime uscite di un processo, in ordine, entro un limite di byte."""
+
+    def __init__(self, limit: int = LOG_LIMIT) -> None:
+        self.limit = limit
+        self.size = 0
+        self.pieces: deque[tuple[int, bytes]] = deque()
+
+    def append(self, stream: int, data: bytes) -> None:
+        self.pieces.append((stream, data))
+        self.size += len(data)
+        while self.size > self.limit and len(self.pieces) > 1:
+            self.size -= len(self.pieces.popleft()[1])
+
+
+@dataclass
+class Container:
+    """Un container del laboratorio."""
+
+    id: str
+    name: str
+    spec: ContainerSpec
+    image: ImageRoot
+    place: Placement
+    lab_plan: Plan
+    own_plan: Plan
+    context: Context
+    state: ContainerState = "created"
+    exit_code: int | None = None
+    steps: list[Step] = field(default_factory=list)
+    ports: tuple[Port, ...] = ()
+    forwarders: list[int] = field(default_factory=list)
+    created_at: float = field(default_factory=time.time)
+    requested: float = field(default_factory=time.monotonic)
+    started: float = 0.0
+    first_instruction_ms: float = 0.0
+    task: Task | None = None
+    birth: Birth | None = None
+    waiters: list[Callable[[int], Any]] = field(default_factory=list)
+    log: Log = field(default_factory=Log)
+
+    def info(self, *, steps: bool = False) -> ContainerInfo:
+        return ContainerInfo(
+            id=self.id,
+            name=self.name,
+            image=self.spec.image,
+            command=self.spec.command or self.image.command,
+            state=self.state,
+            pid=self.task.pid if self.task and self.state == "running" else 0,
+            exit_code=self.exit_code,
+            hostname=hostname(self.spec),
+            user=self.spec.user or "0",
+            network=self.spec.network,
+            ip=self.place.ip,
+            ports=self.ports,
+            created_at=self.created_at,
+            uptime=time.monotonic() - self.started if self.state == "running" else 0.0,
+            first_instruction_ms=self.first_instruction_ms,
+            steps=tuple(self.steps) if steps else (),
+        )
+
+    def all_steps(self) -> tuple[Step, ...]:
+        """I passi come li vede chi guarda: quelli raccontati dal figlio coprono quelli del piano."""
+        known = {step.index: step for step in self.steps}
+        whole = self.lab_plan.steps() + self.own_plan.steps()
+        return tuple(known.get(step.index, step) for step in whole)
+
+    def record_step(self, step: Step) -> None:
+        """Un passo raccontato dal figlio."""
+        self.steps = [known for known in self.steps if known.index != step.index] + [step]
+        self.steps.sort(key=lambda known: known.index)
+
+    def record_failure(self, index: int, message: str) -> None:
+        """Il passo ``index`` della parte del figlio ha detto di no."""
+        own = self.own_plan.steps()
+        self.record_step(replace(own[min(index, len(own) - 1)], state="failed", error=message))
+
+    def record_times(self, microseconds: list[float]) -> None:
+        """Il rapporto finale del figlio: tutti i suoi passi sono fatti, in questi tempi."""
+        own = self.own_plan.steps()
+        done = [replace(step, state="done", microseconds=cost) for step, cost in zip(own, microseconds, strict=False)]
+        self.steps = [*self.lab_plan.steps(), *done, replace(own[-1], state="done")]
+
+
+class State:
+    """Tutto quello che c'è nel laboratorio, per nome."""
+
+    def __init__(self) -> None:
+        self.containers: dict[str, Container] = {}
+        self.events: deque[Event] = deque(maxlen=EVENT_LIMIT)
+        self.held: dict[int, str] = {}
+        self.counter = 0
+
+    def new_number(self) -> int:
+        self.counter += 1
+        return self.counter
+
+    def choose_name(self, wanted: str, number: int) -> str:
+        """Il nome chiesto, se è libero, o uno nuovo che non cambia da una volta all'altra."""
+        name = wanted or f"container-{number}"
+        if name in self.containers:
+            raise ConflictError(
+                f"C'è già un container di nome «{name}».", f"lab.container({name!r}).rm(force=True), oppure un altro nome"
+            )
+        return name
+
+    def container(self, name: str) -> Container:
+        """Il container con quel nome, o con quell'id (anche solo l'inizio, se basta)."""
+        if name in self.containers:
+            return self.containers[name]
+        matches = [c for c in self.containers.values() if name and c.id.startswith(name)]
+        if len(matches) == 1:
+            return matches[0]
+        known = ", ".join(self.containers) or "nessuno"
+        raise NotFoundError(f"Il container «{name}» non c'è. Quelli che ci sono: {known}.", "labkit ps -a")
+
+    def add(self, container: Container) -> None:
+        self.containers[container.name] = container
+        self.note("create", container.name, image=container.spec.image)
+
+    def remove(self, container: Container) -> None:
+        del self.containers[container.name]
+        self.note("destroy", container.name)
+
+    def note(self, action: str, name: str, **details: Any) -> Event:
+        event = Event(time.time(), action, name, details)
+        self.events.append(event)
+        return event
+
+    def hold(self, kind: str, path: str) -> int:
+        """Tiene aperto un namespace: torna il descrittore, che è anche il suo nome."""
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.held[fd] = kind
+        return fd
+
+    def release(self, fd: int) -> None:
+        if fd not in self.held:
+            raise NotFoundError("Questo namespace non è più tenuto aperto.")
+        del self.held[fd]
+        os.close(fd)

@@ -1,0 +1,164 @@
+"""Un processo figlio con le sue uscite: chi le ascolta, che cosa ha detto, come è finito."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import termios
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from labkit.protocol import STDERR, STDOUT
+from labkit.supervisor.state import Log
+
+if TYPE_CHECKING:
+    from labkit.supervisor.connection import Call
+    from labkit.supervisor.loop import Loop
+
+_CHUNK = 65536
+
+#: Oltre questi byte non ancora letti dal programma si smette di ascoltare chi li manda.
+_STDIN_LIMIT = 1 << 20
+
+
+class Task:
+    """Un figlio del supervisore: ``pid``, flussi, ascoltatori.
+
+    Invariante: un flusso è sorvegliato dal ciclo solo se nessun ascoltatore è intasato; finito il
+    processo, quello che resta nei flussi viene letto prima di dire a tutti che è finito.
+    """
+
+    def __init__(self, loop: Loop, pid: int, pidfd: int, log: Log | None = None) -> None:
+        self.loop = loop
+        self.pid = pid
+        self.pidfd = pidfd
+        self.log = log
+        self.exit_code: int | None = None
+        self.listeners: list[Call] = []
+        self.on_exit: list[Callable[[int], None]] = []
+        self._streams: dict[int, int] = {}
+        self._stdin = -1
+        self._pending: deque[bytes] = deque()
+        self._stdin_ends = False
+        self.terminal = -1
+        loop.watch_child(pid, self._exited)
+
+    def attach_streams(self, stdin: int, stdout: int, stderr: int) -> None:
+        """I capi dei tubi del processo, non bloccanti; -1 dove non ce n'è."""
+        self._stdin = stdin
+        for fd, stream in ((stdout, STDOUT), (stderr, STDERR)):
+            if fd >= 0:
+                self._streams[fd] = stream
+                self.loop.read(fd, self._readable)
+
+    def attach_terminal(self, master: int) -> None:
+        """Il capo master del terminale: entra e esce tutto da lì."""
+        os.set_blocking(master, False)
+        self.terminal = self._stdin = master
+        self._streams[master] = STDOUT
+        self.loop.read(master, self._readable)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """La misura del terminale (TIOCSWINSZ, ioctl_tty(2))."""
+        if self.terminal >= 0:
+            fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def _readable(self, fd: int) -> None:
+        try:
+            data = os.read(fd, _CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:  # EIO: the last process on the terminal is gone
+            data = b""
+        if not data:
+            self._close_stream(fd)
+            return
+        self._deliver(fd, data)
+        if any(call.connection.congested for call in self.listeners):
+            self.loop.pause(fd)
+            for call in self.listeners:
+                call.connection.when_drained(self._resume)
+
+    def _deliver(self, fd: int, data: bytes) -> None:
+        stream = self._streams[fd]
+        if self.log:
+            self.log.append(stream, data)
+        for call in tuple(self.listeners):  # a client that is gone leaves the list
+            call.stdio(stream, data)
+
+    def _resume(self) -> None:
+        if not any(call.connection.congested for call in self.listeners):
+            for fd in self._streams:
+                self.loop.read(fd, self._readable)
+
+    def _close_stream(self, fd: int) -> None:
+        del self._streams[fd]
+        self.loop.forget(fd)
+        if fd == self.terminal:
+            self.terminal = self._stdin = -1
+        os.close(fd)
+
+    def feed(self, data: bytes) -> None:
+        """Byte per lo stdin del processo; vuoto vuol dire che sono finiti."""
+        if self._stdin < 0:
+            return
+        if data:
+            self._pending.append(data)
+        else:
+            self._stdin_ends = True
+        self._flush_stdin(self._stdin)
+
+    @property
+    def stdin_full(self) -> bool:
+        return sum(map(len, self._pending)) > _STDIN_LIMIT
+
+    def _flush_stdin(self, fd: int) -> None:
+        try:
+            while self._pending:
+                written = os.write(fd, self._pending[0])
+                rest = self._pending[0][written:]
+                self._pending.popleft()
+                if rest:
+                    self._pending.appendleft(rest)
+        except BlockingIOError:
+            self.loop.write(fd, self._flush_stdin)
+            return
+        except OSError:  # nobody reads any more
+            self._pending.clear()
+            self._stdin_ends = True
+        self.loop.stop_writing(fd)
+        if self._stdin_ends and fd != self.terminal:
+            self.loop.forget(fd)
+            os.close(fd)
+            self._stdin = -1
+
+    def flush_output(self) -> None:
+        """Legge quello che c'è adesso nei tubi, senza aspettare altro."""
+        for fd in list(self._streams):
+            try:
+                while data := os.read(fd, _CHUNK):
+                    self._deliver(fd, data)
+            except OSError:
+                pass
+
+    def _exited(self, code: int) -> None:
+        # Background processes may hold the pipes open: take what is there and let go.
+        self.flush_output()
+        for fd in list(self._streams):
+            self._close_stream(fd)
+        self.exit_code = code
+        if self._stdin >= 0:
+            self.loop.forget(self._stdin)
+            os.close(self._stdin)
+            self._stdin = -1
+        os.close(self.pidfd)
+        self.pidfd = -1
+        for callback in self.on_exit:
+            callback(code)
+
+    def kill(self, number: int) -> None:
+        """Manda un segnale, se il processo è ancora suo (non ancora raccolto)."""
+        if self.exit_code is None:
+            os.kill(self.pid, number)
