@@ -133,10 +133,14 @@ def subuid(m: Machine) -> Feature:
     ok, _, step = _tried(m, "subuid")
     if ok:
         return Feature(key, title, True, f"{m.probes['subuid'].get('count', 'molti')} utenti (subuid e newuidmap)")
+    if not m.user:
+        line = f"studente:x:{m.uid}:{m.uid}::/tmp:/bin/sh"
+        reason = f"l'uid {m.uid} non ha un nome in /etc/passwd: nel container ci sarà solo root"
+        return Feature(key, title, False, reason, as_root(m, f"echo {line} >> /etc/passwd"))
     if step in ("/etc/subuid", "/etc/subgid"):
         last = m.free_subid + 65535
         add = f"usermod --add-subuids {m.free_subid}-{last} --add-subgids {m.free_subid}-{last} {shlex.quote(m.user)}"
-        reason = f"{step} non dà una fascia di utenti a {m.user or 'questo utente'}: nel container ci sarà solo root"
+        reason = f"{step} non dà una fascia di utenti a {m.user}: nel container ci sarà solo root"
         return Feature(key, title, False, reason, as_root(m, add))
     if "newuidmap" not in m.programs or "newgidmap" not in m.programs:
         reason = "mancano newuidmap e newgidmap: nel container ci sarà solo root"

@@ -208,7 +208,7 @@ def _user_name() -> str:
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except (KeyError, OSError):
-        return os.environ.get("USER", "")
+        return ""
 
 
 def _mapped_ids() -> int:
@@ -263,8 +263,9 @@ def _mounts() -> list[tuple[str, str]]:
 def _cgroups(mounts: list[tuple[str, str]]) -> Cgroups:
     own = {names: path for _, names, path in (line.split(":", 2) for line in _lines_of_cgroup())}
     usable: set[str] = set()
-    v1 = [point for point, kind in mounts if kind == "cgroup"]
-    v2 = [point for point, kind in mounts if kind == "cgroup2"]
+    seen = [(point, kind) for point, kind in mounts if os.path.isdir(point)]  # what another mount hides is not there
+    v1 = [point for point, kind in seen if kind == "cgroup"]
+    v2 = [point for point, kind in seen if kind == "cgroup2"]
     for names, path in own.items():
         for point in v1:
             if names and os.path.basename(point) in (names, *names.split(",")) and _may_write(point, path):
