@@ -159,8 +159,9 @@ def _bars(axes: Axes, drawn: Chart) -> None:
     if drawn.log:
         axes.set_xlim(low / 2, high * (high / low) ** 0.22 * 1.6)
     else:
-        span = max(high, 0) - min(low, 0) or 1.0
-        axes.set_xlim(min(low, 0) - (span * 0.2 if low < 0 else 0), max(high, 0) + (span * 0.2 if high > 0 else 0.0))
+        left, right = min(low, 0.0), max(high, 0.0)
+        room = 0.2 * (right - left) or 1.0  # for the number beside the longest bar
+        axes.set_xlim(left - room * (left < 0), right + room * (right > 0 or left == 0))
     for row, (_, values) in enumerate(drawn.series):
         middle = statistics.median(values)
         axes.barh(row, middle, height=0.58, color=colour, alpha=0.35, edgecolor=colour, linewidth=1)
