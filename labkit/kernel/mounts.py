@@ -132,11 +132,12 @@ def overlay(target: str, lowers: tuple[str, ...], upper: str = "", work: str = "
     libc.mount("overlay", target, "overlay", libc.MS_NODEV, ",".join(options))
 
 
-def read_only(target: str) -> None:
-    """Rende di sola lettura il mount ``target``, non quello che c'è montato sotto (mount_setattr(2))."""
+def read_only(target: str, *, recursive: bool = False) -> None:
+    """Rende di sola lettura il mount ``target``; con ``recursive`` anche quelli montati sotto (mount_setattr(2))."""
     fd = os.open(target, os.O_PATH | os.O_CLOEXEC)
     try:
-        libc.mount_setattr(fd, libc.MOUNT_ATTR_RDONLY)
+        depth = libc.AT_RECURSIVE if recursive else 0
+        libc.mount_setattr(fd, libc.MOUNT_ATTR_RDONLY, 0, libc.AT_EMPTY_PATH | depth)
     finally:
         os.close(fd)
 

@@ -120,6 +120,8 @@ def _make_devices(folder: str) -> None:
         os.symlink(target, f"{folder}/{name}")
     for name in ("pts", "shm", "mqueue"):
         os.mkdir(f"{folder}/{name}", 0o755)
+    # The tree is shared by all containers, and the nodes with the host: nobody may add to it, or chmod /dev/null.
+    mounts.read_only(folder, recursive=True)
 
 
 def _make_bridge() -> int:
