@@ -64,6 +64,8 @@ def unknown_words(words: str) -> list[str]:
     clean = re.sub(r"[’']", "' ", words)
     # A name with digits or signs in it is not a word of a language: eth0, cgroup-v2, /proc/self, x86_64.
     clean = re.sub(r"\S*[\d_/@=~]\S*", " ", clean)
+    # One word a line: hunspell cuts a very long line in the middle of a word.
+    clean = "\n".join(clean.split())
     result = subprocess.run(
         ["hunspell", "-d", "it_IT", "-i", "utf-8", "-l"], input=clean, capture_output=True, text=True, check=True
     )
