@@ -84,12 +84,16 @@ def host(folder: str) -> ImageRoot:
                 os.symlink(os.readlink(f"/{name}"), f"{building}/{name}")
             elif os.path.isdir(f"/{name}"):
                 os.mkdir(f"{building}/{name}", 0o755)
-        os.mkdir(f"{building}.etc", 0o755)
-        _hide_private("/etc", f"{building}.etc")
-        os.rename(f"{building}.etc", f"{root}.etc")
+        # The rest of /usr comes from packages, which have no secrets; /usr/local is the owner's.
+        for name, owned in (("etc", "etc"), ("usr", "usr/local")):
+            os.mkdir(f"{building}.{name}", 0o755)
+            if os.path.isdir(f"/{owned}") and not os.path.islink(f"/{owned}"):
+                os.makedirs(f"{building}.{owned}", 0o755, exist_ok=True)
+                _hide_private(f"/{owned}", f"{building}.{owned}")
+            os.rename(f"{building}.{name}", f"{root}.{name}")
         os.rename(building, root)
-    etc = (f"{root}.etc", _lower("/etc", folder))
-    trees = [Tree("", (root,)), Tree("usr", (_lower("/usr", folder),)), Tree("etc", etc)]
+    trees = [Tree("", (root,))]
+    trees += [Tree(name, (f"{root}.{name}", _lower(f"/{name}", folder))) for name in ("usr", "etc")]
     trees += [Tree(name, (_lower(f"/{name}", folder),)) for name in _MERGED if not os.path.islink(f"{root}/{name}") and os.path.isdir(f"{root}/{name}")]
     return ImageRoot("host", tuple(trees), ("/bin/sh",))
 
