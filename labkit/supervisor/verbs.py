@@ -174,11 +174,13 @@ def attached(call: Call, channel: int) -> Task:
     return target.task
 
 
-def interrupt(server: Server, call: Call, channel: int, signal: str = "SIGINT", group: bool = False) -> None:
-    """Un segnale al processo attaccato a un canale (Ctrl-C); con ``group`` a tutto il suo gruppo."""
+def interrupt(server: Server, call: Call, channel: int, signal: str = "SIGINT") -> None:
+    """Un segnale al gruppo del processo attaccato a un canale, come Ctrl-C in un terminale."""
     task = attached(call, channel)
-    if task.exit_code is None:
-        (os.killpg if group else os.kill)(task.pid, signal_number(signal))
+    try:
+        os.killpg(task.pid, signal_number(signal))
+    except ProcessLookupError:  # born a moment ago: it has no session of its own yet
+        task.kill(signal_number(signal))
     call.answer()
 
 

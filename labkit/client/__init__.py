@@ -1,0 +1,1 @@
+"""Il lato di chi usa il laboratorio: nessuna chiamata di sistema, solo messaggi sul filo."""

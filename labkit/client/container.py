@@ -1,0 +1,231 @@
+"""Un container dalla parte di chi lo usa: un nome, e quello che gli si può chiedere."""
+
+from __future__ import annotations
+
+import html
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+from labkit.client import options
+from labkit.client.output import Result, clean, consume
+from labkit.client.wire import Channel
+from labkit.errors import LabError, NotFoundError
+from labkit.model import ContainerInfo, to_json
+
+if TYPE_CHECKING:
+    from labkit.client.lab import Lab
+    from labkit.client.plan import Plan
+
+
+class Container:
+    """Un container del laboratorio, per nome. Lo stato si chiede ogni volta: qui non si ricorda niente."""
+
+    def __init__(self, lab: Lab, name: str, identity: str = "") -> None:
+        self.lab = lab
+        self.name = name
+        self.id = identity
+
+    def inspect(self) -> ContainerInfo:
+        """Tutto quello che il laboratorio sa del container, passi del piano compresi."""
+        return ContainerInfo.from_json(self.lab.wire.call("inspect", name=self.name))
+
+    @property
+    def status(self) -> str:
+        """``created``, ``running`` o ``exited``; ``removed`` se non c'è più."""
+        try:
+            return self.inspect().state
+        except NotFoundError:
+            return "removed"
+
+    @property
+    def pid(self) -> int:
+        """Il PID del programma, visto dal laboratorio (0 se non gira)."""
+        return self.inspect().pid
+
+    @property
+    def ip(self) -> str:
+        """L'indirizzo nella rete del laboratorio."""
+        return self.inspect().ip
+
+    @property
+    def exit_code(self) -> int | None:
+        return self.inspect().exit_code
+
+    @property
+    def ports(self) -> dict[int, int]:
+        """Le porte pubblicate: ``{porta del container: porta di questa macchina}``."""
+        return {port.container_port: port.host_port for port in self.inspect().ports}
+
+    @property
+    def plan(self) -> Plan:
+        """Il piano con cui è nato, con i tempi di ogni passo."""
+        from labkit.client.plan import Plan
+
+        return Plan(self.lab, self.name, to_json(self.inspect().steps))
+
+    def url(self, port: int = 80) -> str:
+        """L'indirizzo da aprire nel browser per una porta pubblicata.
+
+        Alza :class:`~labkit.errors.NotFoundError` se la porta non è pubblicata.
+        """
+        found = self.ports
+        if port not in found:
+            raise NotFoundError(f"Il container «{self.name}» non pubblica la porta {port}.", f"publish='8080:{port}'")
+        return f"http://localhost:{found[port]}/"
+
+    def exec(
+        self,
+        command: options.Command,
+        *,
+        env: options.Environment = None,
+        user: str | None = None,
+        workdir: str | None = None,
+        stdin: str | bytes | None = None,
+        quiet: bool = False,
+    ) -> Result:
+        """Un altro programma nello stesso container, come ``docker exec``; torna quando è finito."""
+        channel = self.open_exec(command, env=env, user=user, workdir=workdir, stdin=stdin is not None)
+        feed(channel, stdin)
+        return consume(channel, quiet=quiet)
+
+    def open_exec(
+        self,
+        command: options.Command,
+        *,
+        env: options.Environment = None,
+        user: str | None = None,
+        workdir: str | None = None,
+        stdin: bool = False,
+        tty: bool = False,
+    ) -> Channel:
+        """Come :meth:`exec`, ma torna il canale aperto: per chi ha un terminale da attaccarci."""
+        words = options.command(command)
+        if not words:
+            raise LabError("exec ha bisogno di un comando.", "c.exec('ps')")
+        return self.lab.wire.open(
+            "exec",
+            name=self.name,
+            command=list(words),
+            env=dict(options.environment(env)),
+            user=user,
+            workdir=workdir,
+            tty=tty,
+            stdin=stdin,
+        )
+
+    def logs(self, follow: bool = False, quiet: bool | None = None) -> str:
+        """Le ultime uscite del container (fino a 1 MiB). Con ``follow`` le mostra finché gira."""
+        silent = not follow if quiet is None else quiet
+        channel = self.lab.wire.open("logs", name=self.name, follow=follow)
+        pieces = []
+        if not silent:
+            return consume(channel).output
+        for _, data in channel:
+            pieces.append(data)
+        channel.result  # noqa: B018  an error of the lab is raised here
+        return clean(b"".join(pieces).decode("utf-8", "replace"))
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Aspetta che il programma finisca e torna il suo codice di uscita.
+
+        Alza ``TimeoutError`` se passano ``timeout`` secondi.
+        """
+        channel = self.lab.wire.open("wait", name=self.name)
+        return int(wait_result(channel, timeout, f"Il container «{self.name}» gira ancora"))
+
+    def stop(self, grace: float = 10.0) -> int | None:
+        """SIGTERM, e SIGKILL dopo ``grace`` secondi; torna il codice di uscita."""
+        code = self.lab.wire.call("stop", name=self.name, grace=options.seconds(grace, "grace"))
+        return None if code is None else int(code)
+
+    def kill(self, signal: str | int = "SIGKILL") -> None:
+        """Manda un segnale al programma (signal(7))."""
+        self.lab.wire.call("kill", name=self.name, signal=str(signal))
+
+    def rm(self, force: bool = False) -> None:
+        """Toglie il container e il suo strato; con ``force`` anche se gira."""
+        self.lab.wire.call("rm", name=self.name, force=force)
+
+    def top(self) -> list[tuple[int, str]]:
+        """I processi del container con i PID del laboratorio: ``[(pid, comando), …]``."""
+        return [(row["pid"], " ".join(row["command"])) for row in self.lab.wire.call("top", name=self.name)]
+
+    def __repr__(self) -> str:
+        return f"Container({self.name!r})"
+
+
+def feed(channel: Channel, data: str | bytes | None) -> None:
+    """Dà ``data`` allo stdin del processo da un thread, così chi legge le uscite non aspetta."""
+    if data is None:
+        return
+    raw = data.encode() if isinstance(data, str) else data
+
+    def write() -> None:
+        try:
+            channel.send(raw)
+            channel.close_stdin()
+        except LabError:
+            pass  # the program, or the lab, ended before reading it all
+
+    threading.Thread(target=write, name="labkit-stdin", daemon=True).start()
+
+
+def wait_result(channel: Channel, timeout: float | None, what: str) -> Any:
+    """La risposta di un canale entro ``timeout`` secondi."""
+    from queue import Empty
+
+    try:
+        while not channel.closed:
+            channel.receive(timeout)
+    except Empty:
+        raise TimeoutError(f"{what}: sono passati {timeout} secondi.") from None
+    return channel.result
+
+
+class ContainerList(Sequence[Container]):
+    """Una lista di container che si mostra come la tabella di ``docker ps``."""
+
+    HEADER = ("NOME", "IMMAGINE", "COMANDO", "STATO", "PORTE")
+
+    def __init__(self, lab: Lab, infos: Sequence[ContainerInfo]) -> None:
+        self.infos = tuple(infos)
+        self._containers = tuple(Container(lab, info.name, info.id) for info in infos)
+
+    @overload
+    def __getitem__(self, index: int) -> Container: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Container]: ...
+    def __getitem__(self, index: int | slice) -> Container | Sequence[Container]:
+        return self._containers[index]
+
+    def __len__(self) -> int:
+        return len(self._containers)
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Le righe della tabella, già testo."""
+        states = {"running": "gira", "created": "creato"}
+        return [
+            (
+                info.name,
+                info.image,
+                " ".join(info.command),
+                states.get(info.state, f"finito ({info.exit_code})"),
+                ", ".join(map(str, info.ports)),
+            )
+            for info in self.infos
+        ]
+
+    def __repr__(self) -> str:
+        table = [self.HEADER, *self.rows()]
+        widths = [max(len(row[column]) for row in table) for column in range(len(self.HEADER))]
+        lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table)
+        return "\n".join(line.rstrip() for line in lines)
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th style='text-align:left'>{name}</th>" for name in self.HEADER)
+        body = "".join(
+            "<tr>" + "".join(f"<td style='text-align:left'>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+            for row in self.rows()
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -1,0 +1,243 @@
+"""Il laboratorio dalla parte di chi lo usa.
+
+Invariante: un ``Lab`` aperto è un albero di processi vivo; chiuso, di lui non resta niente nel kernel.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import subprocess
+import weakref
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from labkit import rundir
+from labkit.backends.choice import choose
+from labkit.client import options
+from labkit.client.container import Container, ContainerList, feed
+from labkit.client.output import Result, consume
+from labkit.client.plan import Plan
+from labkit.client.process import Held, Process
+from labkit.client.wire import Channel, Wire
+from labkit.errors import CommandError, LabError, NotFoundError
+from labkit.model import NAMESPACES, Event, Feature, Kind, ProcessInfo, Snapshot, to_json
+
+if TYPE_CHECKING:
+    from labkit.client.doctor import DoctorReport
+
+#: I laboratori aperti da questo processo, dal più vecchio: l'ultimo è quello di ``%%lab``.
+_open: list[weakref.ref[Lab]] = []
+
+
+def current() -> Lab:
+    """L'ultimo laboratorio aperto in questo processo, ancora vivo."""
+    for reference in reversed(_open):
+        lab = reference()
+        if lab is not None and not lab.closed:
+            return lab
+    raise NotFoundError("Nessun laboratorio è aperto in questo notebook.", "lab = Lab()")
+
+
+class Lab:
+    """Un laboratorio: un albero di processi in namespace suoi, dove nascono container veri.
+
+    Si apre con ``lab = Lab()`` oppure ``with Lab() as lab:``; finisce con :meth:`close`, alla fine del
+    blocco, o quando finisce il processo che lo ha aperto, comunque finisca. ``backend`` dice dove vive
+    (``auto``, ``direct``); se non può nascere alza :class:`~labkit.errors.BackendError` con il rimedio.
+    """
+
+    def __init__(self, backend: str = "auto") -> None:
+        chosen = choose(backend)
+        started = chosen.start(f"{chosen.name}-{os.getpid()}-{secrets.token_hex(3)}")
+        try:
+            self._attach(Wire(started.sock), started.process)
+        except LabError as problem:
+            started.sock.close()
+            started.process.wait()
+            raise problem from None
+
+    def _attach(self, wire: Wire, process: subprocess.Popen[bytes] | None) -> None:
+        self.wire = wire
+        self.id: str = wire.hello["id"]
+        self.backend: str = wire.hello["backend"]
+        #: ``root``, ``user`` (utente normale con subuid) o ``nosub`` (utente normale, un solo uid).
+        self.mode: str = wire.hello["mode"]
+        self._finalizer = weakref.finalize(self, _end, wire, process, os.getpid())
+        _open.append(weakref.ref(self, _open.remove))
+
+    @classmethod
+    def connect(cls, lab_id: str = "") -> Lab:
+        """Un laboratorio già aperto da un altro processo di questo utente: il più nuovo, o quello con quell'id.
+
+        Chiuderlo non lo fa finire: finisce con chi lo ha aperto.
+        """
+        live = [(folder, record) for folder, record in rundir.live() if record.id.startswith(lab_id)]
+        if not live:
+            which = f" «{lab_id}»" if lab_id else ""
+            raise NotFoundError(f"Il laboratorio{which} non c'è: nessun notebook lo tiene aperto.", "lab = Lab()")
+        lab = cls.__new__(cls)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.connect(f"{live[-1][0]}/sock")
+        except OSError:
+            raise NotFoundError("Il laboratorio non risponde più.", "labkit clean") from None
+        lab._attach(Wire(sock), None)
+        return lab
+
+    # ---- containers
+
+    @overload
+    def run(self, image: Any, command: options.Command = ..., *, detach: Literal[True], **wanted: Any) -> Container: ...
+    @overload
+    def run(self, image: Any, command: options.Command = ..., *, detach: Literal[False] = ..., **wanted: Any) -> Result: ...
+    def run(
+        self,
+        image: Any,
+        command: options.Command = None,
+        *,
+        detach: bool = False,
+        remove: bool | None = None,
+        stdin: str | bytes | None = None,
+        quiet: bool = False,
+        **wanted: Any,
+    ) -> Container | Result:
+        """Crea e avvia un container, come ``docker run``.
+
+        ``image`` è ``"busybox"``, ``"host"`` o il percorso di una cartella; ``command`` una lista o un
+        testo. Le altre opzioni: ``name env hostname read_only user workdir network publish cap_add
+        cap_drop init stop_signal``. Mostra le uscite mentre arrivano e torna il
+        :class:`~labkit.client.output.Result`; con ``detach=True`` torna subito il
+        :class:`~labkit.client.container.Container`. Senza ``detach`` il container sparisce alla fine
+        (``remove=True``), come con ``--rm``.
+        """
+        gone = not detach if remove is None else remove
+        spec = _spec(image, command, remove=gone, interactive=stdin is not None, **wanted)
+        if detach:
+            info = self.wire.call("run", spec=spec, attach=False)
+            return Container(self, info["name"], info["id"])
+        channel = self.wire.open("run", spec=spec, attach=True, stdin=stdin is not None)
+        feed(channel, stdin)
+        return consume(channel, quiet=quiet)
+
+    def open_run(self, image: Any, command: options.Command = None, **wanted: Any) -> Channel:
+        """Come :meth:`run`, ma torna il canale aperto: per chi ha un terminale da attaccarci."""
+        spec = _spec(image, command, **wanted)
+        return self.wire.open("run", spec=spec, attach=True, stdin=bool(wanted.get("interactive")))
+
+    def plan(self, image: Any, command: options.Command = None, **wanted: Any) -> Plan:
+        """Un container da fare passo per passo, con le stesse opzioni di :meth:`run`."""
+        answer = self.wire.call("plan", spec=_spec(image, command, **wanted))
+        return Plan(self, answer["name"], answer["steps"])
+
+    def ps(self, all: bool = False) -> ContainerList:
+        """I container che girano; con ``all`` anche gli altri (``docker ps -a``)."""
+        from labkit.model import ContainerInfo
+
+        return ContainerList(self, [ContainerInfo.from_json(row) for row in self.wire.call("ps", all=all)])
+
+    def container(self, name: str) -> Container:
+        """Il container con quel nome (o quell'inizio di id)."""
+        info = self.wire.call("inspect", name=name)
+        return Container(self, info["name"], info["id"])
+
+    def images(self) -> list[str]:
+        """Le immagini che si possono usare per nome."""
+        return list(self.wire.call("images"))
+
+    def rootfs(self, image: str) -> str:
+        """La cartella, vista dai processi del laboratorio, con lo strato più basso di un'immagine."""
+        return str(self.wire.call("rootfs", image=image)[0]["lowers"][-1])
+
+    # ---- processes and namespaces
+
+    def process(self, label: str = "") -> Process:
+        """Un processo del laboratorio da guidare a mano."""
+        answer = self.wire.call("process", label=label)
+        return Process(self, answer["label"], answer["pid"])
+
+    def namespaces(self) -> Snapshot:
+        """Chi vive in quali namespace, adesso: il notebook, il laboratorio, processi e container."""
+        me = ProcessInfo(os.getpid(), "notebook", _own_namespaces())
+        return Snapshot((me, *(ProcessInfo.from_json(row) for row in self.wire.call("namespaces"))))
+
+    def hold(self, who: Process | Container, kind: Kind) -> Held:
+        """Tiene aperto il namespace ``kind`` di un processo: vive anche quando il processo finisce."""
+        answer = self.wire.call("hold", pid=who.pid, kind=kind)
+        return Held(self, answer["descriptor"], kind, answer["id"])
+
+    # ---- the lab itself
+
+    @property
+    def features(self) -> Mapping[str, Feature]:
+        """Che cosa sa fare questo laboratorio, con il perché e il rimedio."""
+        return {row["key"]: Feature.from_json(row) for row in self.wire.hello["features"]}
+
+    def events(self) -> list[Event]:
+        """Che cosa è successo fin qui, come in ``docker events``."""
+        return [Event(**row) for row in self.wire.call("events")]
+
+    def doctor(self) -> DoctorReport:
+        """Che cosa può fare questa macchina (lo stesso di ``labkit doctor``)."""
+        from labkit.client.doctor import doctor
+
+        return doctor()
+
+    @property
+    def closed(self) -> bool:
+        return self.wire.closed or not self._finalizer.alive
+
+    def close(self) -> None:
+        """Fa finire il laboratorio e aspetta che il kernel abbia distrutto tutto. Due volte non fa danno."""
+        self._finalizer()
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Lab(backend={self.backend!r}{', chiuso' if self.closed else ''})"
+
+
+def _spec(image: Any, command: options.Command, **wanted: Any) -> dict[str, Any]:
+    known = {
+        "name", "env", "hostname", "read_only", "user", "workdir", "network", "publish", "cap_add", "cap_drop",
+        "tty", "interactive", "init", "remove", "stop_signal",
+    }  # fmt: skip
+    unknown = sorted(set(wanted) - known)
+    if unknown:
+        from labkit.errors import InvalidError
+
+        raise InvalidError(f"Opzione sconosciuta: {', '.join(unknown)}.", f"le opzioni sono {', '.join(sorted(known))}")
+    return dict(to_json(options.spec(image, command, **wanted)))
+
+
+def _own_namespaces() -> dict[str, int]:
+    found = {}
+    for kind in NAMESPACES:
+        name = "mnt" if kind == "mount" else kind
+        try:
+            found[kind] = os.stat(f"/proc/self/ns/{name}").st_ino
+        except FileNotFoundError:  # an older kernel has no time namespace
+            continue
+    return found
+
+
+def _end(wire: Wire, process: subprocess.Popen[bytes] | None, owner: int) -> None:
+    """Chiude il filo; se il laboratorio era nostro aspetta la sua fine."""
+    if os.getpid() != owner:  # a forked child of the notebook: not its lab
+        return
+    wire.close()
+    if process is not None:
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+__all__ = ["CommandError", "Lab", "current"]

@@ -1,0 +1,116 @@
+"""Dalle opzioni come le scrive lo studente (quelle di docker run) alla descrizione pura del container."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from labkit.errors import InvalidError
+from labkit.model import ContainerSpec, Port
+
+Command = str | Iterable[str] | None
+Environment = Mapping[str, Any] | Iterable[str] | None
+
+
+def command(value: Command) -> tuple[str, ...]:
+    """Il comando come tupla: un testo si divide come farebbe una shell.
+
+    >>> command("echo 'due parole'")
+    ('echo', 'due parole')
+    """
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        try:
+            return tuple(shlex.split(value))
+        except ValueError:
+            raise InvalidError(f"Nel comando «{value}» c'è un apice aperto e non chiuso.", "['sh', '-c', '…']") from None
+    parts = tuple(value)
+    for part in parts:
+        if not isinstance(part, str):
+            raise InvalidError(f"Il comando contiene {part!r}, che non è un testo.", "['sleep', '10']")
+    return parts
+
+
+def environment(value: Environment) -> tuple[tuple[str, str], ...]:
+    """Le variabili come coppie: un dizionario, o una lista di ``NOME=valore`` (e ``NOME`` da solo, come Docker).
+
+    >>> environment(["COLORE=verde"])
+    (('COLORE', 'verde'),)
+    """
+    if value is None:
+        return ()
+    if isinstance(value, Mapping):
+        return tuple((str(name), "" if text is None else str(text)) for name, text in value.items())
+    if isinstance(value, str):
+        value = [value]
+    pairs = []
+    for entry in value:
+        name, equals, text = str(entry).partition("=")
+        if not equals:
+            if name not in os.environ:
+                raise InvalidError(
+                    f"La variabile «{entry}» non ha un valore: manca il segno =, e sull'host non esiste.",
+                    f"env=['{entry}=valore']",
+                )
+            text = os.environ[name]
+        pairs.append((name, text))
+    return tuple(pairs)
+
+
+def ports(value: str | int | Iterable[str | int] | Mapping[Any, Any] | None) -> tuple[Port, ...]:
+    """Le porte da pubblicare: ``"8080:80"``, una lista, o un dizionario ``{porta del container: porta dell'host}``.
+
+    >>> ports({80: 8080}) == ports("8080:80")
+    True
+    """
+    if value is None:
+        return ()
+    if isinstance(value, Mapping):
+        return tuple(Port.parse(f"{host or 0}:{container}") for container, host in value.items())
+    if isinstance(value, (str, int)):
+        value = [value]
+    return tuple(Port.parse(entry) for entry in value)
+
+
+def seconds(value: float, name: str) -> float:
+    """Un numero di secondi, non negativo."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= 0:
+        raise InvalidError(f"{name} vuole un numero di secondi, da zero in su: {value!r} non lo è.", f"{name}=10")
+    return float(value)
+
+
+def spec(image: Any, cmd: Command, **options: Any) -> ContainerSpec:
+    """La descrizione di un container dalle opzioni di :meth:`Lab.run`."""
+    for name in ("name", "hostname", "user", "workdir", "network", "stop_signal"):
+        if options.get(name) is not None and not isinstance(options[name], (str, int)):
+            raise InvalidError(f"{name} vuole un testo: {options[name]!r} non lo è.")
+    return ContainerSpec(
+        image=os.fspath(image) if isinstance(image, os.PathLike) else image,
+        command=command(cmd),
+        name=_text(options.get("name")),
+        env=environment(options.get("env")),
+        hostname=_text(options.get("hostname")),
+        read_only=bool(options.get("read_only")),
+        user=_text(options.get("user")),
+        workdir=_text(options.get("workdir")),
+        network=_text(options.get("network")) or "bridge",
+        publish=ports(options.get("publish")),
+        cap_add=_words(options.get("cap_add")),
+        cap_drop=_words(options.get("cap_drop")),
+        tty=bool(options.get("tty")),
+        interactive=bool(options.get("interactive")),
+        init=bool(options.get("init")),
+        remove=bool(options.get("remove")),
+        stop_signal=_text(options.get("stop_signal")) or "SIGTERM",
+    )
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _words(value: str | Iterable[str] | None) -> tuple[str, ...]:
+    return () if value is None else (value,) if isinstance(value, str) else tuple(map(str, value))

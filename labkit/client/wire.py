@@ -1,0 +1,181 @@
+"""Il filo dalla parte del client: un thread che legge, un canale per ogni richiesta.
+
+Invariante: un canale riceve zero o più pezzi ed eventi e poi una sola fine: il risultato o l'errore.
+Se il laboratorio muore, ogni canale aperto finisce con un :class:`~labkit.errors.LabClosedError`.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from labkit.errors import LabClosedError, LabError, ProtocolError, from_dict
+from labkit.protocol import STDIN, STDOUT, VERSION, Decoder, Frame, Kind, pack_json, pack_stdio
+
+#: Pezzi in attesa per canale: oltre, il thread che legge aspetta, e il laboratorio con lui.
+_QUEUE = 256
+
+_CHUNK = 1 << 16
+
+
+class Channel:
+    """Una richiesta aperta: si percorre per avere le uscite, poi :attr:`result` è la risposta."""
+
+    def __init__(self, wire: Wire, number: int) -> None:
+        self.wire = wire
+        self.number = number
+        self.events: list[Any] = []
+        self.closed = False
+        self._frames: queue.Queue[Frame | None] = queue.Queue(_QUEUE)
+        self._result: Any = None
+        self._error: LabError | None = None
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        """Le uscite del processo man mano che arrivano: ``("stdout" | "stderr", byte)``."""
+        while not self.closed:
+            piece = self.receive()
+            if piece is not None and isinstance(piece[1], bytes):
+                yield piece
+
+    def receive(self, timeout: float | None = None) -> tuple[str, Any] | None:
+        """Il prossimo pezzo (``stdout``, ``stderr``, ``event``) o ``None`` se è arrivata la fine.
+
+        Alza ``queue.Empty`` se passa ``timeout`` (in secondi).
+        """
+        frame = self._frames.get(timeout=timeout)
+        if frame is None:
+            self.closed = True
+            self._error = self.wire.lost()
+            return None
+        if frame.kind == Kind.STDIO:
+            stream, data = frame.stdio()
+            return ("stdout" if stream == STDOUT else "stderr"), data
+        if frame.kind == Kind.EVENT:
+            value = frame.json()
+            self.events.append(value)
+            return "event", value
+        self.closed = True
+        if frame.kind == Kind.ERR:
+            self._error = from_dict(frame.json())
+        else:
+            self._result = frame.json()
+        return None
+
+    @property
+    def result(self) -> Any:
+        """La risposta, aspettandola se serve; un errore del laboratorio si alza qui."""
+        while not self.closed:
+            self.receive()
+        if self._error:
+            raise self._error
+        return self._result
+
+    def send(self, data: bytes) -> None:
+        """Byte per lo stdin del processo."""
+        for start in range(0, len(data), _CHUNK):
+            self.wire.send(pack_stdio(self.number, STDIN, data[start : start + _CHUNK]))
+
+    def close_stdin(self) -> None:
+        """Lo stdin è finito."""
+        self.wire.send(pack_stdio(self.number, STDIN, b""))
+
+    def resize(self, rows: int, columns: int) -> None:
+        """La nuova misura del terminale del processo."""
+        self.wire.call("resize", channel=self.number, rows=rows, columns=columns)
+
+    def interrupt(self, signal: str = "SIGINT") -> None:
+        """Un segnale al gruppo del processo attaccato a questo canale."""
+        self.wire.call("interrupt", channel=self.number, signal=signal)
+
+    def deliver(self, frame: Frame | None) -> None:
+        """Dal thread che legge: un pezzo per chi percorre il canale."""
+        while not self.closed:
+            try:
+                self._frames.put(frame, timeout=0.5)
+                return
+            except queue.Full:
+                continue
+
+
+class Wire:
+    """La presa verso un laboratorio, condivisa da tutti i thread del notebook."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._owner = os.getpid()
+        self._lock = threading.Lock()
+        self._channels: dict[int, Channel] = {}
+        self._next = 0
+        self.closed = False
+        greeting = Channel(self, 0)
+        self._channels[0] = greeting
+        self._reader = threading.Thread(target=self._read, name="labkit-filo", daemon=True)
+        self._reader.start()
+        self.hello: dict[str, Any] = greeting.result
+        if self.hello["version"] != VERSION:
+            raise ProtocolError("Il laboratorio aperto è di un'altra versione di labkit.", "chiudilo e riaprilo")
+
+    def open(self, verb: str, /, **args: Any) -> Channel:
+        """Manda una richiesta e torna il suo canale."""
+        if os.getpid() != self._owner:
+            raise LabError(
+                "Questo laboratorio è del processo padre: un figlio nato con fork non lo può usare.",
+                "apri un laboratorio nel figlio: Lab()",
+            )
+        with self._lock:
+            self._next += 1
+            channel = Channel(self, self._next)
+            if self.closed:
+                raise self.lost()
+            self._channels[channel.number] = channel
+            self._send(pack_json(Kind.CALL, channel.number, {"verb": verb, "args": args}))
+        return channel
+
+    def call(self, verb: str, /, **args: Any) -> Any:
+        """Manda una richiesta e aspetta la risposta."""
+        return self.open(verb, **args).result
+
+    def send(self, frame: bytes) -> None:
+        with self._lock:
+            self._send(frame)
+
+    def _send(self, frame: bytes) -> None:
+        try:
+            self._sock.sendall(frame)
+        except OSError:
+            raise self.lost() from None
+
+    def lost(self) -> LabClosedError:
+        """L'errore di chi usa un laboratorio che non c'è più."""
+        return LabClosedError("Il laboratorio è chiuso: tutto quello che conteneva non esiste più.", "lab = Lab()")
+
+    def _read(self) -> None:
+        decoder = Decoder()
+        try:
+            while data := self._sock.recv(1 << 18):
+                for frame in decoder.feed(data):
+                    channel = self._channels.get(frame.channel)
+                    if channel is None:
+                        continue
+                    if frame.kind in (Kind.RET, Kind.ERR):
+                        del self._channels[frame.channel]
+                    channel.deliver(frame)
+        except (OSError, ProtocolError):
+            pass
+        with self._lock:
+            self.closed = True
+            waiting, self._channels = list(self._channels.values()), {}
+        for channel in waiting:
+            channel.deliver(None)
+
+    def close(self) -> None:
+        """Chiude la presa: il laboratorio, se era il suo primo client, finisce."""
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        self._sock.close()
