@@ -11,6 +11,8 @@ from labkit.model import Feature
 
 #: La parola accanto al segno: ✔ ✘ – non si affidano al colore.
 WORDS = {True: "c'è", False: "manca", None: "non serve"}
+#: Come si presenta il comando: quello che manca si ripara, quello che non serve si può volere.
+REMEDY = {False: "rimedio", None: "se lo vuoi"}
 _CELL = "text-align:left;vertical-align:top;padding:4px 14px 4px 2px"
 _COLOURS = {True: "#0c8f6a", False: "#d64541", None: "#77808c"}
 
@@ -38,7 +40,7 @@ def text(features: Sequence[Feature]) -> str:
     for feature in features:
         lines.append(f"{feature.mark} {pad(clean(feature.title), width)}  {clean(feature.reason)}".rstrip())
         if feature.remedy and not feature.ok:
-            lines.append(f"  {' ' * width}  $ {clean(feature.remedy)}")
+            lines.append(f"  {' ' * width}  {REMEDY[feature.ok]}: {clean(feature.remedy)}")
     return "\n".join([*lines, "", f"{summary(features)}."])
 
 
@@ -62,7 +64,8 @@ def mimebundle(features: Sequence[Feature]) -> dict[str, Any]:
 def _row(feature: Feature) -> str:
     remedy = ""
     if feature.remedy and not feature.ok:
-        remedy = f"<br><code>{escape(clean(feature.remedy))}</code>"
+        offer = "" if feature.ok is False else f"{REMEDY[feature.ok].capitalize()}: "
+        remedy = f"<br>{offer}<code>{escape(clean(feature.remedy))}</code>"
     mark = f'<span style="color:{_COLOURS[feature.ok]};font-weight:bold">{feature.mark}</span>'
     return (
         f'<tr><td title="{WORDS[feature.ok]}" style="{_CELL}">{mark}</td>'

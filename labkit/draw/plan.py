@@ -23,8 +23,8 @@ STATES: Final = {
 WHERE: Final = {"lab": "nel laboratorio", "container": "nel container"}
 
 _WIDTH, _HEAD = 680, 34
-_SENTENCE_X, _SENTENCE_WIDTH = 62, 440
-_BAR_X, _BAR_WIDTH = 520, 70
+_SENTENCE_X, _SENTENCE_WIDTH, _CALL_WIDTH = 62, 525, 440
+_BAR_WIDTH = _WIDTH - _SENTENCE_X - 10
 
 
 def summary(steps: Sequence[Step], *, times: bool = True) -> str:
@@ -53,29 +53,29 @@ def duration(microseconds: float) -> str:
 
 
 def text(steps: Sequence[Step], *, times: bool = False) -> str:
-    """Il piano come tabella di parole; senza ``times`` non cambia da un'esecuzione all'altra."""
-    rows = []
+    """Il piano in parole, due righe per passo; senza ``times`` non cambia da un'esecuzione all'altra.
+
+    >>> print(text([Step(1, "uts", "separa il nome host", "unshare", "unshare(2)")]))
+     1  ○ da fare  Separa il nome host
+                   unshare(2), nel container
+    0 passi fatti su 1.
+    """
+    heads = []
     for step in steps:
         mark, word, _ = STATES[step.state]
-        row = [
-            f"{step.index:>2}",
-            f"{mark} {word}",
-            _sentence(step),
-            _call(step),
-            WHERE[step.where],
-        ]
-        if times:
-            row.append("" if step.microseconds is None else duration(step.microseconds))
-        rows.append(row)
-    widths = [max(columns(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
+        heads.append([f"{step.index:>2}", f"{mark} {word}"])
+    width = max((columns(head[1]) for head in heads), default=0)
+    clocks = ["" if step.microseconds is None else duration(step.microseconds) for step in steps]
+    clock_width = max((len(clock) for clock in clocks), default=0)
     lines = []
-    for step, row in zip(steps, rows, strict=True):
-        *words, last = [pad(word, width) for word, width in zip(row, widths, strict=True)]
-        if times:
-            last = last.strip().rjust(widths[-1])
-        lines.append("  ".join([*words, last]).rstrip())
+    for step, head, clock in zip(steps, heads, clocks, strict=True):
+        start = f"{head[0]}  {pad(head[1], width)}  "
+        if times and clock_width:
+            start += f"{clock.rjust(clock_width)}  "
+        below = " " * columns(start)
+        lines += [start + _sentence(step), f"{below}{_call(step)}, {WHERE[step.where]}"]
         if step.error:
-            lines.append(f"    {clean(step.error)}")
+            lines.append(f"{below}{clean(step.error)}")
     return "\n".join([*lines, f"{summary(steps, times=times)}."])
 
 
@@ -141,8 +141,8 @@ def _sentence(step: Step) -> str:
 def _row(step: Step, top: float, longest: float, following: bool, live: bool) -> tuple[Node, float]:
     mark, word, colour = STATES[step.state]
     lines = wrap(_sentence(step), _SENTENCE_WIDTH, 13)
-    calls = wrap(_call(step), _SENTENCE_WIDTH, 11.5, mono=True)
-    errors = wrap(clean(step.error), _SENTENCE_WIDTH, 12) if step.error else []
+    calls = wrap(_call(step), _CALL_WIDTH, 11.5, mono=True)
+    errors = wrap(clean(step.error), _BAR_WIDTH, 12) if step.error else []
     height = 17 * len(lines) + 16 * (len(calls) + len(errors)) + 12
     base = top + 19
     nodes = [svg.line(0, top, _WIDTH, top, stroke="line")]
@@ -165,7 +165,7 @@ def _row(step: Step, top: float, longest: float, following: bool, live: bool) ->
     if longest and step.microseconds is not None:
         nodes.append(svg.text(_WIDTH - 10, base, duration(step.microseconds), 12, text_anchor="end"))
         length = max(1.5, _BAR_WIDTH * step.microseconds / longest)
-        nodes.append(svg.rect(_BAR_X, base - 9, length, 9, rx=1, fill="hue1", fill_opacity=0.75))
+        nodes.append(svg.rect(_SENTENCE_X, top + height - 4, length, 3, fill="hue1", fill_opacity=0.75))
     extra: dict[str, str | float] = {}
     if live:
         extra = {"class_": "lk-step", "role": "listitem", "tabindex": -1, "data_index": step.index}

@@ -40,9 +40,9 @@ function render({ model, el }) {
           ? `✔ Copiato: ${code.textContent}`
           : "✘ Il browser non lascia copiare: il comando è selezionato, usa Ctrl+C.";
       });
-      code.previousElementSibling?.remove(); // the <br> that the still table needs
       code.replaceWith(row);
       row.append(code, button);
+      if (row.previousSibling?.nodeName === "BR") row.previousSibling.remove(); // only the still table needs it
     }
   }
 

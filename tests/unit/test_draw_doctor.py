@@ -10,7 +10,7 @@ from labkit.model import Feature
 FEATURES = (
     Feature("userns", "Namespace utente", True, "Si possono creare.", "non serve dirlo"),
     Feature("subuid", "Utenti subordinati", False, "Manca <anna> & co.", "sudo usermod --add-subuids 1-2 anna"),
-    Feature("uml", "UML", None, "Non provato."),
+    Feature("uml", "UML", None, "Non provato.", "apt install uml"),
 )
 
 
@@ -35,15 +35,16 @@ def test_text_has_mark_reason_and_the_command_below() -> None:
     lines = doctor.text(FEATURES).splitlines()
     assert lines[0] == "✔ Namespace utente    Si possono creare."
     assert lines[1] == "✘ Utenti subordinati  Manca <anna> & co."
-    assert lines[2].strip() == "$ sudo usermod --add-subuids 1-2 anna"
+    assert lines[2].strip() == "rimedio: sudo usermod --add-subuids 1-2 anna"
     assert lines[3] == "– UML                 Non provato."
+    assert lines[4].strip() == "se lo vuoi: apt install uml"
     assert lines[-1] == "1 cosa a posto, 1 manca, 1 non serve o non si sa."
 
 
 def test_html_escapes_and_shows_only_needed_commands() -> None:
     page = doctor.to_html(FEATURES)
     assert "Manca &lt;anna&gt; &amp; co." in page
-    assert Texts(page).codes == ["sudo usermod --add-subuids 1-2 anna"]
+    assert Texts(page).codes == ["sudo usermod --add-subuids 1-2 anna", "apt install uml"]
     assert "non serve dirlo" not in page
 
 
