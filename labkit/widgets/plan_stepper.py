@@ -45,6 +45,7 @@ class PlanWidget(Shell):
 
     def __init__(self, plan: HasSteps) -> None:
         self._plan = plan
+        self._ended = False
         self._steps = plan.steps
         self.drawing = PlanStepper()
         self.step_button = button("Passo ▶", "Fa davvero il prossimo passo")
@@ -69,10 +70,10 @@ class PlanWidget(Shell):
     def refresh(self) -> None:
         """Ridisegna il piano com'è adesso, anche se qualcuno l'ha mosso da una cella."""
         self._steps = steps = self._plan.steps
-        self.drawing.svg = drawing.to_svg(steps, live=True)
+        self.drawing.svg = drawing.to_svg(steps, name=self._name("Piano"), live=True)
         done = sum(step.state == "done" for step in steps)
-        self.step_button.disabled = self.run_button.disabled = done == len(steps)
-        self.undo_button.disabled = self.rollback_button.disabled = done == 0
+        self.step_button.disabled = self.run_button.disabled = self._ended or done == len(steps)
+        self.undo_button.disabled = self.rollback_button.disabled = self._ended or done == 0
 
     def _act(self, pressed: Any, action: Callable[[], str]) -> None:
         if pressed.disabled:  # a second click that was already on its way
@@ -96,12 +97,17 @@ class PlanWidget(Shell):
         return drawing.say(self._plan.undo())
 
     def _run(self) -> str:
-        name = getattr(self._plan.run(), "name", "")
-        return f"Fatto: {drawing.summary(self._plan.steps)}." + (f" Il container «{name}» è nato." if name else "")
+        self._plan.run()
+        return f"{self._name('Il container')} è nato: {drawing.summary(self._plan.steps)}."
 
     def _rollback(self) -> str:
         self._plan.rollback()
-        return f"Annullato: {drawing.summary(self._plan.steps)}."
+        self._ended = True
+        return "Annullato tutto: di questo piano non resta niente. Per ricominciare serve un altro lab.plan(...)."
+
+    def _name(self, what: str) -> str:
+        name = getattr(self._plan, "name", "")
+        return f"{what} «{name}»" if name else what
 
 
 def plan_widget(plan: HasSteps) -> PlanWidget:

@@ -43,6 +43,8 @@ class HandMadeLab:
 class HandMadePlan:
     """Un piano di tre passi; ``refuse`` è il numero del passo che fallisce."""
 
+    name = "web"
+
     def __init__(self, refuse: int = 0) -> None:
         self.refuse = refuse
         self.all = [Step(i, f"p{i}", f"fa la cosa {i}", "write", "write(2)", reversible=i != 3) for i in (1, 2, 3)]
@@ -73,10 +75,9 @@ class HandMadePlan:
         self.all[i] = replace(self.all[i], state="undone")
         return self.all[i]
 
-    def run(self) -> Any:
+    def run(self) -> None:
         while self.position < len(self.all):
             self.step()
-        return ProcessInfo(1, "web")
 
     def rollback(self) -> None:
         self.all = [replace(s, state="undone") if s.state == "done" else s for s in self.all]
@@ -206,19 +207,15 @@ def test_buttons_really_move_the_plan() -> None:
     assert controls(widget) == [True, True, True, True]
     widget.rollback_button.click()
     assert plan.position == 0
-    assert widget.drawing.news.startswith("Annullato: 0 passi fatti su 3")
-    assert controls(widget) == [True, False, True, False]
+    assert widget.drawing.news.startswith("Annullato tutto")
+    assert controls(widget) == [False, False, False, False]  # a plan rolled back cannot be taken up again
 
 
 def test_run_finishes_the_plan_and_says_what_was_born() -> None:
-    class Born:
-        name = "web"
-
-    plan = HandMadePlan()
-    plan.run = lambda: (HandMadePlan.run(plan), Born())[1]  # type: ignore[method-assign]
-    widget = plan_widget(plan)
+    widget = plan_widget(HandMadePlan())
+    assert "Piano «web»" in widget.drawing.svg
     widget.run_button.click()
-    assert widget.drawing.news.endswith("Il container «web» è nato.")
+    assert widget.drawing.news.startswith("Il container «web» è nato: 3 passi fatti su 3")
     assert controls(widget) == [False, True, False, True]
 
 
