@@ -1,0 +1,5 @@
+"""``python -m labkit`` è il comando ``labkit``."""
+
+from labkit.cli import main
+
+raise SystemExit(main())

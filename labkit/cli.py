@@ -1,0 +1,243 @@
+"""Il comando ``labkit``: il laboratorio dal terminale, con i nomi e le opzioni di ``docker``.
+
+Un errore è una riga in italiano con il rimedio, mai un traceback (con ``LABKIT_DEBUG=1`` sì). I codici di
+uscita sono quelli di Docker. Ogni comando importa solo quello che gli serve, per partire subito.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from labkit.client.italian import Parser, natural, suggestion
+from labkit.errors import InvalidError, LabError
+
+Command = Callable[[argparse.Namespace], int]
+
+DESCRIPTION = "Dentro i container: il laboratorio del corso, dal terminale. Le opzioni sono quelle di docker."
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """che cosa sa fare questa macchina, e come darle quello che le manca"""
+    from labkit.client.doctor import doctor as examine
+
+    report = examine()
+    if args.json:
+        _print_json(report.to_json())
+    else:
+        print(report)
+    return 0 if report.ok else 1
+
+
+def lab(args: argparse.Namespace) -> int:
+    """apre JupyterLab sulla tua copia delle lezioni"""
+    from labkit.course.launch import DEFAULT_FOLDER, open_lab
+
+    return open_lab(args.folder or DEFAULT_FOLDER, browser=not args.no_browser, port=args.port)
+
+
+def slides(args: argparse.Namespace) -> int:
+    """le presentazioni delle lezioni: build, live, corsi"""
+    from labkit.course.slides import main as slides_main
+
+    return slides_main(args.arguments)
+
+
+def clean(args: argparse.Namespace) -> int:
+    """toglie quello che resta di laboratori morti (una macchina spenta di colpo), e niente altro"""
+    from labkit.client.cleanup import clean as sweep
+
+    return sweep(dry_run=args.dry_run)
+
+
+def _container_command(name: str) -> Command:
+    """The commands that speak to a laboratory live in their own module: it brings in the whole client."""
+
+    def command(args: argparse.Namespace) -> int:
+        from labkit.client import commands
+
+        chosen: Command = getattr(commands, name)
+        return chosen(args)
+
+    return command
+
+
+def _print_json(value: object) -> None:
+    import json
+
+    print(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def _options_of_run(p: Parser) -> None:
+    p.flag("-d", "--detach", help="lascia il container in funzione e scrive il suo id")
+    p.flag("-i", "--interactive", help="manda al programma quello che scrivi")
+    p.flag("-t", "--tty", help="dà al programma un terminale")
+    p.flag("--rm", help="toglie il container quando finisce", dest="remove")
+    p.flag("--read-only", help="radice in sola lettura")
+    p.flag("--init", help="mette un PID 1 che raccoglie i processi orfani")
+    p.option("--name", metavar="NOME", default="", help="il nome del container")
+    p.option("-e", "--env", metavar="NOME=VALORE", action="append", default=[], help="una variabile d'ambiente")
+    p.option("-h", "--hostname", metavar="NOME", default="", help="il nome della macchina visto da dentro")
+    p.option("-u", "--user", metavar="UTENTE[:GRUPPO]", default="", help="con quale utente")
+    p.option("-w", "--workdir", metavar="CARTELLA", default="", help="in quale cartella")
+    p.option("-p", "--publish", metavar="PORTA:PORTA", action="append", default=[], help="pubblica una porta")
+    p.option("--network", "--net", metavar="RETE", default="bridge", help="bridge (predefinita) o none")
+    p.option("--cap-add", metavar="NOME", action="append", default=[], help="aggiunge una capability")
+    p.option("--cap-drop", metavar="NOME", action="append", default=[], help="toglie una capability")
+    _option_lab(p)
+    p.value("image", metavar="IMMAGINE", help="host, busybox o una cartella")
+    p.value("command", metavar="COMANDO", nargs=argparse.REMAINDER, help="il programma e i suoi argomenti")
+
+
+def _options_of_exec(p: Parser) -> None:
+    p.flag("-i", "--interactive", help="manda al programma quello che scrivi")
+    p.flag("-t", "--tty", help="dà al programma un terminale")
+    p.option("-e", "--env", metavar="NOME=VALORE", action="append", default=[], help="una variabile d'ambiente")
+    p.option("-u", "--user", metavar="UTENTE[:GRUPPO]", default=None, help="con quale utente")
+    p.option("-w", "--workdir", metavar="CARTELLA", default=None, help="in quale cartella")
+    _option_lab(p)
+    p.value("name", metavar="NOME", help="il container")
+    p.value("command", metavar="COMANDO", nargs=argparse.REMAINDER, help="il programma e i suoi argomenti")
+
+
+def _options_of_ps(p: Parser) -> None:
+    p.flag("-a", "--all", help="anche i container fermi")
+    p.flag("-q", "--quiet", help="solo gli id")
+    p.flag("--json", help="come JSON, per un programma")
+    _option_lab(p)
+
+
+def _options_of_logs(p: Parser) -> None:
+    p.flag("-f", "--follow", help="continua a mostrare finché il container gira")
+    _option_lab(p)
+    p.value("name", metavar="NOME", help="il container")
+
+
+def _options_of_stop(p: Parser) -> None:
+    p.option("-t", "--time", metavar="SECONDI", type=natural("il tempo"), default=10, help="quanto aspettare (10)")
+    _names(p)
+
+
+def _options_of_kill(p: Parser) -> None:
+    p.option("-s", "--signal", metavar="SEGNALE", default="KILL", help="quale segnale (KILL)")
+    _names(p)
+
+
+def _options_of_rm(p: Parser) -> None:
+    p.flag("-f", "--force", help="anche se gira")
+    _names(p)
+
+
+def _options_of_doctor(p: Parser) -> None:
+    p.flag("--json", help="come JSON, per un programma")
+
+
+def _options_of_lab(p: Parser) -> None:
+    p.flag("--no-browser", help="scrive l'indirizzo e non apre il browser")
+    p.option("--port", metavar="PORTA", type=natural("la porta"), default=8888, help="la porta da provare (8888)")
+    p.value("folder", metavar="CARTELLA", nargs="?", help="dove tenere la tua copia (~/dentro-i-container)")
+
+
+def _options_of_clean(p: Parser) -> None:
+    p.flag("-n", "--dry-run", help="dice che cosa toglierebbe, senza toglierlo")
+
+
+def _options_of_slides(p: Parser) -> None:
+    p.value("arguments", metavar="ARGOMENTI", nargs=argparse.REMAINDER, help="labkit slides --help li elenca")
+
+
+def _option_lab(p: Parser) -> None:
+    p.option("--lab", metavar="ID", default="", help="in quale laboratorio (l'ultimo aperto)")
+
+
+def _names(p: Parser) -> None:
+    _option_lab(p)
+    p.value("names", metavar="NOME", nargs="+", help="i container")
+
+
+#: Name, options, what runs, one line of help: in the order of the help page.
+COMMANDS: dict[str, tuple[Callable[[Parser], None], Command, str]] = {
+    "doctor": (_options_of_doctor, doctor, doctor.__doc__ or ""),
+    "lab": (_options_of_lab, lab, lab.__doc__ or ""),
+    "run": (_options_of_run, _container_command("run"), "crea un container e ci esegue un programma"),
+    "exec": (_options_of_exec, _container_command("execute"), "esegue un altro programma in un container che gira"),
+    "ps": (_options_of_ps, _container_command("ps"), "i container del laboratorio"),
+    "logs": (_options_of_logs, _container_command("logs"), "quello che un container ha scritto"),
+    "stop": (_options_of_stop, _container_command("stop"), "ferma con SIGTERM e, se non basta, con SIGKILL"),
+    "kill": (_options_of_kill, _container_command("kill"), "manda un segnale"),
+    "rm": (_options_of_rm, _container_command("rm"), "toglie container fermi"),
+    "clean": (_options_of_clean, clean, clean.__doc__ or ""),
+    "slides": (_options_of_slides, slides, slides.__doc__ or ""),
+}
+
+
+def help_page() -> str:
+    """La pagina di ``labkit --help``."""
+    width = max(map(len, COMMANDS))
+    rows = "\n".join(f"  {name:<{width}}  {text}" for name, (_, _, text) in COMMANDS.items())
+    return (
+        f"uso: labkit COMANDO [opzioni]\n\n{DESCRIPTION}\n\ncomandi:\n{rows}\n\n"
+        "labkit COMANDO --help   le opzioni di un comando\nlabkit --version        la versione\n"
+    )
+
+
+def parse(argv: Sequence[str]) -> tuple[Command, argparse.Namespace]:
+    """Il comando scelto e le sue opzioni; un errore è un :class:`~labkit.errors.InvalidError`."""
+    name, rest = argv[0], argv[1:]
+    if name not in COMMANDS:
+        near = suggestion(name, COMMANDS)
+        what = f"«{name}» non è un'opzione di labkit" if name.startswith("-") else f"labkit non ha il comando «{name}»"
+        raise InvalidError(f"{what}.", f"labkit {near}" if near else "labkit --help")
+    options, command, text = COMMANDS[name]
+    parser = Parser(prog=f"labkit {name}", description=text[:1].upper() + text[1:] + ".", short_help=name != "run")
+    options(parser)
+    if name == "slides":  # its own parser speaks, even for --help
+        return command, argparse.Namespace(arguments=list(rest))
+    return command, parser.parse_args(rest)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Esegue ``labkit`` con questi argomenti (quelli della riga di comando se mancano); torna il codice di uscita."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(help_page(), end="")
+        return 0
+    if argv[0] in ("-v", "--version", "version"):
+        print(f"labkit {_version()}")
+        return 0
+    try:
+        command, args = parse(argv)
+        code = command(args)
+        sys.stdout.flush()
+        return code
+    except LabError as error:
+        # Docker: 125, 126 or 127 from `run` (and from a command of `exec`), 1 from the rest.
+        usage = isinstance(error, InvalidError)
+        return _complain(str(error), error.exit_code if argv[0] == "run" or usage or error.exit_code != 125 else 1)
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `labkit ps | head`: whoever read has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:  # the promise of this command: one sentence, never a traceback
+        if os.environ.get("LABKIT_DEBUG"):
+            raise
+        what = f"{type(error).__name__}: {error}"
+        return _complain(f"Qualcosa di imprevisto: {what}. Rimedio: LABKIT_DEBUG=1 labkit … per i dettagli", 125)
+
+
+def _complain(sentence: str, code: int) -> int:
+    print(" ".join(sentence.split()), file=sys.stderr)
+    return code
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("dentro-i-container")
+    except PackageNotFoundError:
+        return "(non installato)"

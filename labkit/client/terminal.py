@@ -1,0 +1,184 @@
+"""Il terminale di chi scrive, unito a un programma del laboratorio come fa ``docker run -it``.
+
+Invariante: comunque finisca (uscita, errore, Ctrl-C, SIGTERM, terminale chiuso), il terminale torna
+com'era. I tasti li manda un thread; quello che il programma scrive lo stampa chi chiama; i cambi di
+misura della finestra (SIGWINCH) arrivano al thread attraverso una pipe, mai da dentro un segnale.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import termios
+import threading
+import tty
+from collections.abc import Callable, Iterator
+from types import FrameType, TracebackType
+from typing import Any, Protocol
+
+from labkit.errors import LabError
+
+
+class Stream(Protocol):
+    """Un programma attaccato: si scrive, si legge, e alla fine dice il suo codice di uscita."""
+
+    @property
+    def exit_code(self) -> int | None: ...
+    def send(self, data: bytes) -> None: ...
+    def resize(self, rows: int, columns: int) -> None: ...
+    def close_stdin(self) -> None: ...
+    def __iter__(self) -> Iterator[tuple[str, bytes]]: ...
+
+
+def is_terminal(fd: int = 0) -> bool:
+    """Se un descrittore è un terminale."""
+    try:
+        return os.isatty(fd)
+    except OSError:
+        return False
+
+
+def window_size(fd: int) -> tuple[int, int]:
+    """Righe e colonne del terminale; 24×80 se non è un terminale o non lo sa."""
+    try:
+        size = os.get_terminal_size(fd)
+    except OSError:
+        return 24, 80
+    return size.lines or 24, size.columns or 80
+
+
+class RawMode:
+    """Il terminale in modo «crudo»: ogni tasto, Ctrl-C compreso, va al programma (termios(3)).
+
+    All'uscita rimette i modi di prima. Su ciò che non è un terminale non fa nulla.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._saved: list[Any] | None = None
+
+    def __enter__(self) -> RawMode:
+        if is_terminal(self.fd):
+            self._saved = termios.tcgetattr(self.fd)
+            self.apply()
+        return self
+
+    def apply(self) -> None:
+        if self._saved is not None:
+            tty.setraw(self.fd, termios.TCSANOW)  # TCSAFLUSH would throw away what is already typed
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        if self._saved is not None:
+            try:
+                termios.tcsetattr(self.fd, termios.TCSANOW, self._saved)
+            except termios.error:
+                return  # the terminal itself is gone: nothing to restore
+
+
+class _Signals:
+    """Handlers for as long as the program is attached; only the main thread may install them."""
+
+    def __init__(self, handlers: dict[signal.Signals, Callable[[int, FrameType | None], Any]]) -> None:
+        self._handlers = handlers
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, handler) for number, handler in self._handlers.items()}
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+class _Keys:
+    """The thread that carries keys and window sizes to the program."""
+
+    def __init__(self, stream: Stream, stdin: int | None, size: int | None) -> None:
+        self._stream = stream
+        self._stdin = stdin
+        self._size = size
+        self._wake, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._thread = threading.Thread(target=self._run, name="labkit-keys", daemon=True)
+
+    def __enter__(self) -> _Keys:
+        self._thread.start()
+        self.resized()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._tell(b"q")
+        self._thread.join(1)
+        if not self._thread.is_alive():
+            os.close(self._wake)
+            os.close(self._waker)
+
+    def resized(self) -> None:
+        if self._size is not None:
+            self._tell(b"w")
+
+    def _tell(self, what: bytes) -> None:
+        try:
+            os.write(self._waker, what)
+        except BlockingIOError:
+            return  # thousands of wake-ups are already there: one more says nothing new
+
+    def _run(self) -> None:
+        try:
+            self._carry()
+        except (LabError, OSError):
+            return  # the program or the terminal is gone: who prints will know
+
+    def _carry(self) -> None:
+        stdin = self._stdin
+        while True:
+            ready, _, _ = select.select([self._wake] if stdin is None else [self._wake, stdin], [], [])
+            if self._wake in ready:
+                said = os.read(self._wake, 4096)
+                if b"q" in said:
+                    return
+                if self._size is not None:
+                    self._stream.resize(*window_size(self._size))
+            if stdin in ready and stdin is not None:
+                data = os.read(stdin, 65536)
+                if data:
+                    self._stream.send(data)
+                else:
+                    stdin = None
+                    self._stream.close_stdin()
+
+
+def _write(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def attach(stream: Stream, *, interactive: bool, tty: bool, stdin: int = 0, stdout: int = 1, stderr: int = 2) -> int:
+    """Unisce il terminale (o le pipe) di chi chiama a ``stream`` finché il programma finisce; torna il suo codice.
+
+    Con ``tty`` e un vero terminale: modo crudo, e ogni cambio della finestra arriva al programma.
+    Senza ``interactive`` l'ingresso non si legge. SIGTERM e SIGHUP diventano ``SystemExit`` (128 + n),
+    dopo avere rimesso a posto il terminale.
+    """
+    raw = RawMode(stdin if tty and interactive else -1)
+    keys = _Keys(stream, stdin if interactive else None, stdout if tty and is_terminal(stdout) else None)
+
+    def woken(number: int, frame: FrameType | None) -> None:
+        raw.apply()  # after `kill -STOP` and `fg` the shell has put back its own modes
+        keys.resized()
+
+    handlers: dict[signal.Signals, Callable[[int, FrameType | None], Any]] = {
+        signal.SIGTERM: _leave,
+        signal.SIGHUP: _leave,
+    }
+    if tty:
+        handlers |= {signal.SIGWINCH: lambda number, frame: keys.resized(), signal.SIGCONT: woken}
+    with _Signals(handlers), raw, keys:
+        for name, data in stream:
+            _write(stderr if name == "stderr" else stdout, data)
+    return stream.exit_code if stream.exit_code is not None else 125
