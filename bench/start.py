@@ -1,6 +1,6 @@
 """Quanto ci mette un container a partire, fianco a fianco con tutti quelli che ci sono.
 
-Uso:  ``python -m bench.start``  (dalla cartella del progetto; da root misura anche runc, crun, podman e docker)
+Uso: ``make bench``, oppure ``python bench/start.py``. Da root misura anche crun, runc, podman e docker.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # started as a file, it finds its own package
 
 from bench.cgroups import OwnCgroup
 from bench.limit import VARIANTS, Limit
@@ -47,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.start", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15, metavar="N", help="giri dell'alternanza (15)")
     parser.add_argument("--batch", type=int, default=5, metavar="N", help="prove di ognuno in un giro (5)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="seme dell'ordine dei turni (1)")
