@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _CHUNK = 65536
 
+#: Quanto può contenere al massimo un tubo (pipe(7), ``pipe-max-size``).
+_PIPE_MAX = 1 << 20
+
 #: Oltre questi byte non ancora letti dal programma si smette di ascoltare chi li manda.
 _STDIN_LIMIT = 1 << 20
 
@@ -137,8 +140,10 @@ class Task:
     def flush_output(self) -> None:
         """Legge quello che c'è adesso nei tubi, senza aspettare altro."""
         for fd in list(self._streams):
+            left = _PIPE_MAX  # what a background process goes on writing must not keep us here
             try:
-                while data := os.read(fd, _CHUNK):
+                while left > 0 and (data := os.read(fd, _CHUNK)):
+                    left -= len(data)
                     self._deliver(fd, data)
             except OSError:
                 pass
