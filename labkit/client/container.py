@@ -208,8 +208,8 @@ class ContainerList(Sequence[Container]):
         return [
             (
                 info.name,
-                info.image,
-                " ".join(info.command),
+                clean(info.image),
+                " ".join(clean(" ".join(info.command)).split()),  # one line, whatever the words hold
                 states.get(info.state, f"finito ({info.exit_code})"),
                 ", ".join(map(str, info.ports)),
             )
