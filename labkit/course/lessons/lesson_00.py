@@ -83,7 +83,7 @@ def _own_site(lab: Lab) -> Outcome:
             word in page,
             f"la parola «{word}» nella pagina del sito",
             f"la pagina «{' '.join(page.split())[:60]}»",
-            "nginx serve il file /srv/index.html del container: riscrivilo con exec.",
+            "nginx serve il file /srv/corso/index.html del container: riscrivilo con exec.",
         )
 
     return first_failure(steps())
@@ -155,10 +155,10 @@ EXERCISES = (
         goal="Avvia nginx in un container «sito», con la porta 80 pubblicata e la parola {parametro} nella pagina.",
         hints=(
             "Parti dalla cella che ha avviato «web»: cambia il nome, e il resto va già bene.",
-            "La pagina è il file /srv/index.html del container. Riscrivilo con sito.exec(['sh', '-c', '…']).",
+            "La pagina è il file /srv/corso/index.html del container. Riscrivilo con sito.exec(['sh', '-c', '…']).",
             "sito = lab.run('host', ['sh', '-c', lavori], name='sito', publish='80', detach=True, "
             "env={'CONFIGURAZIONE': configurazione}); poi "
-            "sito.exec(['sh', '-c', f'sleep 1; echo {mia_parola} > /srv/index.html'])",
+            "sito.exec(['sh', '-c', f'sleep 1; echo {mia_parola} > /srv/corso/index.html'])",
         ),
         check=_own_site,
         parameter=_word,
