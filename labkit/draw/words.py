@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 #: Spazio stretto che non va a capo: separa le migliaia e il numero dalla sua unità.
 THIN = "\u202f"
 
-_NARROW = set("fijlrtI.,:;'|!()[]{}«»·’-")
+_NARROW = set(" fijlrtI.,:;'|!()[]{}«»·’-")
 _WIDE = set("mwMW@%—…◀▶▣")
 
 

@@ -84,7 +84,7 @@ class NamespaceWidget(Shell):
             news = sharing.changes(self._snapshot, snapshot)
             self._snapshot = snapshot
             self.map.svg = namespaces.to_svg(snapshot, live=True)
-            self.map.news = news
+            self.map.news = news or self.map.news  # a new pid alone is no news for who listens
 
     def _end(self) -> None:
         self._stop.set()
