@@ -1,0 +1,28 @@
+"""Chi esegue i notebook: da root tutti i modi, da utente normale solo il proprio."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from tests import users
+
+
+@pytest.fixture(scope="session")
+def run_as() -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """Come ``run_as`` di tutti, ma un utente normale non salta la prova nel suo modo."""
+    mine = users.mode()
+    if mine == "root":
+        with users.temporary() as people:
+            yield users.RunAs(people)
+        return
+
+    def run(who: str, argv: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        if who != mine:
+            pytest.skip(f"qui siamo «{mine}»: per diventare «{who}» bisogna essere root")
+        env = {**os.environ, **options.pop("env", {})}
+        return subprocess.run(argv, env=env, **{"capture_output": True, "text": True, "cwd": users.ROOT, **options})
+
+    yield run
