@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 
@@ -40,7 +41,7 @@ def lab(args: argparse.Namespace) -> int:
 
 def slides(args: argparse.Namespace) -> int:
     """le presentazioni delle lezioni: build, live, corsi"""
-    from labkit.course.slides import main as slides_main
+    from labkit.course.slides.command import main as slides_main
 
     return slides_main(args.arguments)
 
@@ -229,8 +230,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(f"Qualcosa di imprevisto: {what}. Rimedio: LABKIT_DEBUG=1 labkit … per i dettagli", 125)
 
 
+#: How the library spells a remedy, and how the same thing is written in a terminal.
+_SPELLINGS = (
+    (r"\bnetwork='(\w+)'", r"--network \1"),
+    (r"\bpublish=", "-p "),
+    (r"\b(name|hostname|workdir|user)='([^']*)'", r"--\1 \2"),
+    (r"\benv=\{'(\w+)': '([^']*)'\}", r"-e \1=\2"),
+    (r"\benv=\['([^']*)'\]", r"-e \1"),
+    (r"-p '([^']*)'", r"-p \1"),
+    (r"\blab\.run\('(\w+)', '([^']*)'\)", r"labkit run \1 \2"),
+)
+
+
+def in_shell(sentence: str) -> str:
+    """La stessa frase con i rimedi scritti come in un terminale, su una riga sola.
+
+    >>> in_shell("Rimedio: publish='8080:80', oppure lab.run('busybox', 'ls /bin')")
+    'Rimedio: -p 8080:80, oppure labkit run busybox ls /bin'
+    """
+    for pattern, spelling in _SPELLINGS:
+        sentence = re.sub(pattern, spelling, sentence)
+    return " ".join(sentence.split())
+
+
 def _complain(sentence: str, code: int) -> int:
-    print(" ".join(sentence.split()), file=sys.stderr)
+    print(in_shell(sentence), file=sys.stderr)
     return code
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, Protocol
 
-from labkit.errors import LabError
+from labkit.errors import LabError, NotFoundError
 
 
 class Stream(Protocol):
@@ -143,7 +143,7 @@ class _Keys:
                 if b"q" in said:
                     return
                 if self._size is not None:
-                    self._stream.resize(*window_size(self._size))
+                    self._tell_size(*window_size(self._size))
             if stdin in ready and stdin is not None:
                 data = os.read(stdin, 65536)
                 if data:
@@ -151,6 +151,13 @@ class _Keys:
                 else:
                     stdin = None
                     self._stream.close_stdin()
+
+
+    def _tell_size(self, rows: int, columns: int) -> None:
+        try:
+            self._stream.resize(rows, columns)
+        except NotFoundError:
+            return  # not born yet, or already over; a birth is told the size by its first output
 
 
 def _write(fd: int, data: bytes) -> None:
@@ -179,6 +186,8 @@ def attach(stream: Stream, *, interactive: bool, tty: bool, stdin: int = 0, stdo
     if tty:
         handlers |= {signal.SIGWINCH: lambda number, frame: keys.resized(), signal.SIGCONT: woken}
     with _Signals(handlers), raw, keys:
-        for name, data in stream:
+        for first, (name, data) in enumerate(stream):
+            if first == 0:
+                keys.resized()  # the first one may have come before the program's terminal
             _write(stderr if name == "stderr" else stdout, data)
     return stream.exit_code if stream.exit_code is not None else 125

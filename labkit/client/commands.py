@@ -1,0 +1,226 @@
+"""I comandi di ``labkit`` che parlano a un laboratorio: run exec ps logs stop kill rm.
+
+Con un laboratorio aperto (quello del notebook) parlano con lui; ``run`` senza ne apre uno che vive
+quanto il comando.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from labkit import rundir
+from labkit.client import options, terminal
+from labkit.client.container import Container
+from labkit.client.lab import Lab
+from labkit.client.wire import Channel
+from labkit.errors import ConflictError, InvalidError, LabError, NotFoundError
+from labkit.model import ContainerInfo, to_json
+
+
+def run(args: argparse.Namespace) -> int:
+    """``labkit run``: come ``docker run``."""
+    wanted = _wanted(args)
+    _need_terminal(args)
+    shared = bool(args.lab or rundir.live())
+    if args.detach and not shared:
+        raise ConflictError(
+            "Con -d il container vivrebbe quanto questo comando: nessun laboratorio è aperto.",
+            "apri un notebook con lab = Lab(), oppure togli -d",
+        )
+    lab = _connect(args.lab) if shared else Lab()
+    with lab:
+        if args.detach:
+            container = lab.run(args.image, args.command, detach=True, **wanted)
+            print(container.id)
+            return 0
+        return _attached(lab.open_run(args.image, args.command, interactive=args.interactive, **wanted), args)
+
+
+def execute(args: argparse.Namespace) -> int:
+    """``labkit exec``: come ``docker exec``."""
+    if not args.command:
+        raise InvalidError("labkit exec: manca il comando da eseguire.", f"labkit exec {args.name} ps")
+    _need_terminal(args)
+    with _connect(args.lab) as lab:
+        channel = Container(lab, args.name).open_exec(
+            args.command, env=args.env, user=args.user, workdir=args.workdir, stdin=args.interactive, tty=args.tty
+        )
+        return _attached(channel, args)
+
+
+def _wanted(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of ``Lab.run``, checked before any laboratory is born."""
+    wanted = {
+        name: getattr(args, name)
+        for name in (
+            "name", "env", "hostname", "read_only", "user", "workdir", "network", "publish", "cap_add", "cap_drop",
+            "tty", "init", "remove",
+        )
+    }  # fmt: skip
+    options.spec(args.image, args.command, **wanted)
+    return wanted
+
+
+def _need_terminal(args: argparse.Namespace) -> None:
+    if args.tty and args.interactive and not terminal.is_terminal(0):
+        raise ConflictError(
+            "Con -it ci vuole un terminale, e l'ingresso di questo comando non lo è.",
+            "togli -t, lascia -i",
+            exit_code=1,
+        )
+
+
+class _Program:
+    """An attached program as :mod:`labkit.client.terminal` wants it: the channel, and how it ended."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self.exit_code: int | None = None
+        self.send = channel.send
+        self.resize = channel.resize
+        self.close_stdin = channel.close_stdin
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        yield from self._channel
+        self.exit_code = int(self._channel.result["exit_code"])
+
+    def end(self, signal: str) -> None:
+        """A signal, and whatever it still writes is thrown away."""
+        try:
+            self._channel.interrupt(signal)
+        except LabError:
+            return  # already over
+
+
+def _attached(channel: Channel, args: argparse.Namespace) -> int:
+    """Stay with a program until it ends. Ctrl-C is the program's; the second one kills it."""
+    program = _Program(channel)
+    signals = iter(("SIGINT", "SIGKILL"))
+    while True:
+        try:
+            return terminal.attach(program, interactive=args.interactive, tty=args.tty)
+        except KeyboardInterrupt:
+            try:
+                program.end(next(signals))
+            except StopIteration:
+                raise KeyboardInterrupt from None
+        except SystemExit:  # SIGTERM, or the terminal's window was closed
+            program.end("SIGHUP" if args.tty else "SIGTERM")
+            raise
+
+
+def ps(args: argparse.Namespace) -> int:
+    """``labkit ps``: la tabella, gli id (``-q``) o i dati (``--json``)."""
+    with _connect(args.lab) as lab:
+        infos = [ContainerInfo.from_json(row) for row in lab.wire.call("ps", all=args.all)]
+    if args.json:
+        print(json.dumps([to_json(info) for info in infos], ensure_ascii=False, indent=2))
+    elif args.quiet:
+        print("".join(f"{info.id}\n" for info in infos), end="")
+    else:
+        print(table(infos, time.time()))
+    return 0
+
+
+HEADER = ("ID", "IMMAGINE", "COMANDO", "CREATO", "STATO", "PORTE", "NOME")
+
+
+def table(infos: list[ContainerInfo], now: float) -> str:
+    """La tabella di ``docker ps``, in italiano."""
+    rows = [HEADER]
+    for info in infos:
+        command = " ".join(info.command)
+        rows.append(
+            (
+                info.id[:12],
+                info.image,
+                command if len(command) <= 24 else command[:23] + "…",
+                f"{ago(now - info.created_at)} fa",
+                _state(info),
+                ", ".join(map(str, info.ports)),
+                info.name,
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
+    lines = ("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _state(info: ContainerInfo) -> str:
+    if info.state == "running":
+        return f"gira da {ago(info.uptime)}"
+    return "creato" if info.state == "created" else f"finito ({info.exit_code})"
+
+
+def ago(seconds: float) -> str:
+    """Una durata come la direbbe una persona.
+
+    >>> ago(1), ago(75), ago(7300), ago(200000)
+    ('1 secondo', '1 minuto', '2 ore', '2 giorni')
+    """
+    for size, one, many in ((86400, "giorno", "giorni"), (3600, "ora", "ore"), (60, "minuto", "minuti")):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {one if count == 1 else many}"
+    count = max(0, int(seconds))
+    return f"{count} {'secondo' if count == 1 else 'secondi'}"
+
+
+def logs(args: argparse.Namespace) -> int:
+    """``labkit logs``: i byte come il container li ha scritti, ognuno sul suo flusso."""
+    with _connect(args.lab) as lab:
+        channel = lab.wire.open("logs", name=args.name, follow=args.follow)
+        for stream, data in channel:
+            out = sys.stdout.buffer if stream == "stdout" else sys.stderr.buffer
+            out.write(data)
+            out.flush()
+        channel.result  # noqa: B018  an error of the lab is raised here
+    return 0
+
+
+def stop(args: argparse.Namespace) -> int:
+    """``labkit stop``: come ``docker stop``."""
+    return _each(args, lambda container: container.stop(args.time))
+
+
+def kill(args: argparse.Namespace) -> int:
+    """``labkit kill``: come ``docker kill``."""
+    return _each(args, lambda container: container.kill(args.signal))
+
+
+def rm(args: argparse.Namespace) -> int:
+    """``labkit rm``: come ``docker rm``."""
+    return _each(args, lambda container: container.rm(args.force))
+
+
+def _each(args: argparse.Namespace, action: Callable[[Container], object]) -> int:
+    """The same thing to every container named: those that succeed are printed, the others explained."""
+    failed = 0
+    with _connect(args.lab) as lab:
+        for name in args.names:
+            try:
+                action(Container(lab, name))
+            except LabError as problem:
+                print(problem, file=sys.stderr)
+                failed = 1
+            else:
+                print(name)
+    return failed
+
+
+def _connect(lab_id: str) -> Lab:
+    try:
+        return Lab.connect(lab_id)
+    except NotFoundError as problem:
+        if lab_id and rundir.live():
+            known = ", ".join(record.id for _, record in rundir.live())
+            raise NotFoundError(problem.message, f"uno di questi: {known}") from None
+        if lab_id:
+            raise
+        remedy = "apri un notebook con lab = Lab(), oppure: labkit run busybox"
+        raise NotFoundError("Nessun laboratorio è aperto.", remedy) from None
