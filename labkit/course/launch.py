@@ -52,28 +52,33 @@ def open_lab(
     """
     report = make_copy(folder, source)
     print(report, flush=True)
-    _need_kernel()
-    already = _address(report.folder, None)
+    return serve(report.folder, browser=browser, port=port)
+
+
+def serve(folder: Path, *, page: str = "", browser: bool = True, port: int = 8888) -> int:
+    """Avvia JupyterLab in ``folder`` (che ha già la sua ``.labkit``) sulla pagina ``page`` e aspetta che finisca."""
+    need_kernel()
+    already = _address(folder, None)
     if already is not None:
         print(f"JupyterLab è già aperto su questa cartella: {already}", flush=True)
         return 0
     if os.geteuid() == 0:
         print("Stai lavorando da root: il corso non ne ha bisogno, un utente qualunque è più sicuro.", flush=True)
-    with _log(report.folder).open("wb") as log, _until_signal():
+    with _log(folder).open("wb") as log, _until_signal():
         server = subprocess.Popen(
-            server_command(report.folder, port),
+            server_command(folder, port, page=page),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             env=server_environment(),
-            cwd=report.folder,
+            cwd=folder,
         )
         try:
-            address = _wait_ready(server, report.folder)
+            address = _wait_ready(server, folder)
             print(f"JupyterLab è pronto: {address}\nPer finire: Ctrl-C qui.", flush=True)
             if browser:
-                _show(report.folder, address)
-            return _finished(server.wait(), report.folder)
+                _show(folder, address)
+            return _finished(server.wait(), folder)
         except KeyboardInterrupt:
             print("\nChiudo JupyterLab e i suoi laboratori…", flush=True)
             return 0
@@ -81,8 +86,8 @@ def open_lab(
             _end(server)
 
 
-def server_command(folder: Path, port: int = 8888, *, retries: int = 50) -> list[str]:
-    """Il comando che avvia JupyterLab sulla copia in ``folder``, con la prima lezione davanti."""
+def server_command(folder: Path, port: int = 8888, *, retries: int = 50, page: str = "") -> list[str]:
+    """Il comando che avvia JupyterLab sulla copia in ``folder``, sulla pagina ``page`` o sulla prima lezione."""
     state = folder / STATE
     return [
         *(sys.executable, "-m", "jupyterlab", "--no-browser"),
@@ -95,7 +100,7 @@ def server_command(folder: Path, port: int = 8888, *, retries: int = 50) -> list
         "--ServerApp.answer_yes=True",
         # Named, the shell is not a login one: a login shell would forget where the command labkit is.
         f"--ServerApp.terminado_settings={{'shell_command': {[os.environ.get('SHELL') or '/bin/sh']!r}}}",
-        f"--LabApp.default_url={first_page(folder)}",
+        f"--LabApp.default_url={page or first_page(folder)}",
         f"--LabApp.workspaces_dir={state / 'workspaces'}",
         # One card in the launcher, and no choice to get wrong.
         f"--KernelSpecManager.allowed_kernelspecs={KERNEL}",
@@ -121,7 +126,8 @@ def first_page(folder: Path) -> str:
     return f"/lab/tree/{quote(lessons[0].name)}" if lessons else "/lab"
 
 
-def _need_kernel() -> None:
+def need_kernel() -> None:
+    """Un :class:`~labkit.errors.NotFoundError` se il kernel del corso non è installato in questo Python."""
     from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, KernelSpecManager
 
     if KERNEL not in KernelSpecManager(ensure_native_kernel=False).find_kernel_specs():
