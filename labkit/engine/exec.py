@@ -28,6 +28,7 @@ class JoinContainer(Operation):
     def execute(self, context: Context) -> None:
         # Not dumpable: the container must not reach us through /proc/PID while we still hold the host's binary.
         libc.prctl(libc.PR_SET_DUMPABLE, 0)
+        libc.set_title("labkit-exec")
         libc.setns(context.pidfd, namespaces.flags(self.kinds))
 
 

@@ -27,6 +27,8 @@ def stay(release: Callable[[], None]) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
         return
     release()
+    libc.close_range(3)
+    libc.set_title("labkit-init")  # the arguments it was born with tell of the host
     while True:
         number = signal.sigwait(signal.valid_signals())
         if number in handled:

@@ -106,6 +106,18 @@ def prctl(option: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0) -> int:
     return _check(_libc.prctl(option, ul(a), ul(b), ul(c), ul(d)), "prctl")
 
 
+def set_title(title: str) -> None:
+    """Il nome che ``ps`` mostra: copre quello del programma e i suoi argomenti (proc(5), ``arg_start``)."""
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    start, end = int(fields[45]), int(fields[46])
+    # A last byte that is not NUL tells the kernel that the title was rewritten and ends at the first NUL.
+    raw = os.fsencode(title)[: end - start - 2].ljust(end - start - 1, b"\0") + b"."
+    ctypes.memmove(start, raw, len(raw))
+    name = ctypes.create_string_buffer(os.fsencode(title)[:15])
+    prctl(PR_SET_NAME, ctypes.addressof(name))
+
+
 def unshare(flags: int) -> None:
     """Stacca il processo che chiama dai namespace indicati dai ``CLONE_NEW*`` (unshare(2))."""
     _check(_libc.unshare(ctypes.c_uint(flags)), "unshare")

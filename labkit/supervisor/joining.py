@@ -35,8 +35,8 @@ class Join:
             self.problem = from_dict(message["error"])
 
     def _born(self, pid: int) -> None:
-        # Not reaped yet, so the number is still its own even if it has already ended.
-        task = self.task = Task(self.server.loop, pid, os.pidfd_open(pid))
+        # It may have ended, and been reaped, before this message is read: the loop kept its exit code.
+        task = self.task = Task(self.server.loop, pid)
         task.listeners.append(self.call)
         self.call.task = task
         task.on_exit.append(self._exited)

@@ -33,7 +33,7 @@ class Task:
     processo, quello che resta nei flussi viene letto prima di dire a tutti che è finito.
     """
 
-    def __init__(self, loop: Loop, pid: int, pidfd: int, log: Log | None = None) -> None:
+    def __init__(self, loop: Loop, pid: int, pidfd: int = -1, log: Log | None = None) -> None:
         self.loop = loop
         self.pid = pid
         self.pidfd = pidfd
@@ -158,8 +158,9 @@ class Task:
             self.loop.forget(self._stdin)
             os.close(self._stdin)
             self._stdin = -1
-        os.close(self.pidfd)
-        self.pidfd = -1
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
         for callback in self.on_exit:
             callback(code)
 

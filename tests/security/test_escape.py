@@ -12,6 +12,7 @@ from labkit import Lab
 from labkit.kernel import capabilities
 
 pytestmark = pytest.mark.kernel
+WATCHER = Path(__file__).with_name("watcher.py").read_text(encoding="utf-8")
 REFUSALS = {"EPERM", "EACCES", "ENOENT", "EROFS", "ENOTDIR", "ENXIO"}
 
 
@@ -65,6 +66,13 @@ def test_no_process_opens_a_door_to_the_host(inside: dict[str, Any]) -> None:
 def _identity(path: str) -> tuple[int, int]:
     info = os.stat(path)
     return info.st_dev, info.st_ino
+
+
+def test_init_tells_nothing_of_who_started_it(inside: dict[str, Any]) -> None:
+    if inside["how"] == "run --init":
+        init = inside["processes"]["processes"]["1"]
+        assert init["cmdline"].rstrip("\0") == "labkit-init"
+        assert init["exe"] == init["cwd"] == init["root"] == init["environ"] == init["mem"] == "EACCES"
 
 
 def test_no_process_tells_the_environment_of_the_notebook(inside: dict[str, Any]) -> None:
@@ -142,3 +150,15 @@ def test_signals_and_umask_are_those_of_a_fresh_process(inside: dict[str, Any]) 
     assert int(inside["status"]["SigIgn"], 16) & ~(1 << 12 | 1 << 24) == 0
     assert int(inside["status"]["SigBlk"], 16) == 0
     assert inside["umask"] == 0o022
+
+
+def test_who_enters_a_hostile_container_cannot_be_robbed(lab: Lab) -> None:
+    """Un PID 1 che spia /proc senza sosta non prende niente a chi entra con ``exec``, prima dell'execve."""
+    container = lab.run("host", ["python3", "-I", "-c", WATCHER], detach=True)
+    try:
+        for _ in range(60):
+            assert container.exec(["true"], quiet=True).exit_code == 0
+        assert int(container.exec(["cat", "/visti"], quiet=True).output) > 60
+        assert container.exec(["cat", "/spia"], quiet=True).output == ""
+    finally:
+        container.rm(force=True)
