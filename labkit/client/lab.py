@@ -54,7 +54,7 @@ class Lab:
         started = chosen.start(f"{chosen.name}-{os.getpid()}-{secrets.token_hex(3)}")
         try:
             self._attach(Wire(started.sock), started.process)
-        except LabError as problem:
+        except BaseException as problem:  # Ctrl-C too: a laboratory that nobody can use must not stay
             started.sock.close()
             started.process.wait()
             raise problem from None

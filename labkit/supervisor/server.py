@@ -115,6 +115,8 @@ def serve_lab(config: dict[str, Any], wire: socket.socket, door: socket.socket, 
     server.owner = server.accept(wire)
     door.setblocking(False)
     loop.read(door.fileno(), lambda fd: _welcome(server, door))
+    # The end of the wire is not enough: a process that inherited the client's socket keeps it open.
+    loop.read(config["client_pidfd"], lambda fd: setattr(loop, "running", False))
     # Everything alive now stays for ever: keep it out of the collector, and of the children's copies.
     gc.collect()
     gc.freeze()
