@@ -22,7 +22,7 @@ from labkit.client.output import Result, consume
 from labkit.client.plan import Plan
 from labkit.client.process import Held, Process
 from labkit.client.wire import Channel, Wire
-from labkit.errors import CommandError, LabError, NotFoundError
+from labkit.errors import CommandError, NotFoundError
 from labkit.model import NAMESPACES, Event, Feature, Kind, ProcessInfo, Snapshot, to_json
 
 if TYPE_CHECKING:

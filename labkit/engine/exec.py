@@ -8,7 +8,15 @@ from typing import ClassVar
 from labkit.engine.container import CONTAINER_NAMESPACES
 from labkit.engine.isolation import DropPrivileges, Execute, LoadSeccomp, NewSession
 from labkit.engine.operation import Context, Operation, Plan
+from labkit.errors import ConflictError, KernelError
 from labkit.kernel import libc, namespaces
+
+
+def _ended(problem: KernelError) -> Exception:
+    """Entrare in un container che sta finendo dà ESRCH da setns, ENOMEM da clone3 (pid_namespaces(7))."""
+    if problem.name in ("ESRCH", "ENOMEM"):
+        return ConflictError("Il container è finito mentre exec entrava.", "labkit ps -a")
+    return problem
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,10 @@ class JoinContainer(Operation):
         # Not dumpable: the container must not reach us through /proc/PID while we still hold the host's binary.
         libc.prctl(libc.PR_SET_DUMPABLE, 0)
         libc.set_title("labkit-exec")
-        libc.setns(context.pidfd, namespaces.flags(self.kinds))
+        try:
+            libc.setns(context.pidfd, namespaces.flags(self.kinds))
+        except KernelError as problem:
+            raise _ended(problem) from None
 
 
 @dataclass(frozen=True)
@@ -44,7 +55,10 @@ class CloneInside(Operation):
         return "nasce nel namespace pid del container"
 
     def execute(self, context: Context) -> None:
-        context.pid, _ = libc.clone3(libc.CLONE_PARENT)
+        try:
+            context.pid, _ = libc.clone3(libc.CLONE_PARENT)
+        except KernelError as problem:
+            raise _ended(problem) from None
         if context.pid:
             context.announce(context.pid)
 
