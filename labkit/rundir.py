@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+
+from labkit.errors import BackendError
 
 MARK = "labkit"
 
@@ -53,8 +56,11 @@ def create(record: LabRecord) -> str:
     """Fa la cartella di un laboratorio, tutta o niente: compare con il segno già dentro."""
     root = base()
     os.makedirs(root, mode=0o700, exist_ok=True)
-    if os.stat(root).st_uid != os.geteuid():
-        raise PermissionError(f"{root}: appartiene a un altro utente")
+    info = os.lstat(root)  # in /tmp anyone may have left a link under our name
+    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid():
+        raise BackendError(
+            f"«{root}» non è una cartella di questo utente: non ci metto il laboratorio.", "export LABKIT_RUN=~/.labkit"
+        )
     # The temporary name carries who is making it, so that reap() can judge it without a mark.
     temporary = f"{root}/.{record.guard_pid}.{record.guard_starttime}"
     os.mkdir(temporary, 0o700)

@@ -16,6 +16,9 @@ from labkit.errors import BackendError
 #: La cartella da cui il processo del laboratorio importa labkit: la stessa del client.
 SOURCE = str(Path(__file__).resolve().parent.parent.parent)
 
+#: Dell'ambiente del notebook il laboratorio riceve solo questo: niente gettoni, niente chiavi.
+_ENVIRONMENT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TERM", "XDG_RUNTIME_DIR", "LABKIT_RUN")
+
 # -I -S: nothing of the user's environment or site-packages enters the supervisor, which must stay small.
 _BOOT = "import sys; sys.path.insert(0, {source!r}); from labkit.supervisor.guard import main; main()"
 
@@ -57,6 +60,7 @@ def start_guard(backend: str, lab_id: str) -> Started:
             stdout=subprocess.DEVNULL,
             pass_fds=(theirs.fileno(), client),
             cwd="/",
+            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
             # Its own session: Ctrl-C in a terminal is for the command, not for the lab.
             start_new_session=True,
         )

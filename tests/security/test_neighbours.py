@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit import Lab
+from labkit import Lab, LabError
 from labkit.kernel import capabilities
 
 pytestmark = pytest.mark.kernel
@@ -99,3 +99,23 @@ def test_the_supervisor_listens_to_no_container(lab: Lab) -> None:
         pytest.skip("manca nc")
     script = "for p in 22 53 80 111 8080 8888; do nc -w 1 -z 10.88.0.1 $p && echo aperta $p; done; true"
     assert lab.run("busybox", ["sh", "-c", script], quiet=True).output == ""
+
+
+def test_a_process_made_by_hand_has_nothing_of_the_notebooks_environment(lab: Lab) -> None:
+    process = lab.process(label="a-mano")
+    try:
+        everything = process.run(["sh", "-c", "env; cat /proc/*/environ"], quiet=True).output
+        assert "PATH=" in everything
+        assert "LABKIT_TEST_SECRET" not in everything
+    finally:
+        process.close()
+
+
+def test_a_link_left_by_someone_else_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere, trap = tmp_path / "altrove", tmp_path / "labkit"
+    elsewhere.mkdir()
+    trap.symlink_to(elsewhere)
+    monkeypatch.setenv("LABKIT_RUN", str(trap))
+    with pytest.raises(LabError, match="non è una cartella di questo utente"):
+        Lab()
+    assert list(elsewhere.iterdir()) == []
