@@ -81,8 +81,9 @@ def _column(sections: list[str]) -> str:
 def _cover(deck: Deck) -> str:
     number = deck.lesson.partition("-")[0]
     return (
-        f'<section class="copertina"><p class="lezione">Lezione {html.escape(number)}</p>'
-        f"<h1>{html.escape(deck.title)}</h1><p>{html.escape(deck.subtitle)}</p></section>"
+        '<section class="copertina"><div class="foglio">'
+        f'<p class="lezione">Lezione {html.escape(number)}</p>'
+        f"<h1>{html.escape(deck.title)}</h1><p>{html.escape(deck.subtitle)}</p></div></section>"
     )
 
 
@@ -95,14 +96,13 @@ def _section(slide: Slide, outputs: Iterator[list[Any]], folder: Path) -> str:
             continue
         (fragments[-1] if fragments else parts).append(_block(block, outputs, folder))
     parts.extend(f'<div class="fragment">{"".join(part)}</div>' for part in fragments)
-    if slide.notes:
-        parts.append(f'<aside class="notes">{_markdown(slide.notes, folder)}</aside>')
-    return f"<section>{''.join(parts)}</section>"
+    notes = f'<aside class="notes">{_markdown(slide.notes, folder)}</aside>' if slide.notes else ""
+    return f'<section><div class="foglio">{"".join(parts)}</div>{notes}</section>'
 
 
 def _block(block: Block, outputs: Iterator[list[Any]], folder: Path) -> str:
     if isinstance(block, Text):
-        return _markdown(block.source, folder)
+        return f'<div class="prosa">{_markdown(block.source, folder)}</div>'
     if not isinstance(block, Code):
         return ""
     results = next(outputs) if block.runs else []

@@ -51,7 +51,9 @@ def execute(deck: Deck) -> Notebook:
     try:
         client.execute(stderr=subprocess.DEVNULL)  # the kernel greets in English on the terminal
     except nbclient.exceptions.CellExecutionError as error:
-        raise LabError(f"{deck.lesson}: una cella delle slide è fallita.\n{error}") from error
+        raise LabError(
+            f"{deck.lesson}: una cella delle slide è fallita con {error.ename}: {error.evalue}\n\n{_failed(node)}"
+        ) from error
     except nbclient.exceptions.CellTimeoutError as error:
         raise LabError(f"{deck.lesson}: una cella delle slide ha superato {CELL_TIMEOUT} secondi.") from error
     except nbclient.exceptions.DeadKernelError as error:
@@ -59,6 +61,12 @@ def execute(deck: Deck) -> Notebook:
     for cell in node.cells:
         _check_error(deck, cell)
     return dict(node)
+
+
+def _failed(node: Any) -> str:
+    """The source of the cell that stopped the deck: the last one that left an error."""
+    sources = [c.source for c in node.cells if any(o.output_type == "error" for o in c.get("outputs", ()))]
+    return str(sources[-1]) if sources else ""
 
 
 def _check_error(deck: Deck, cell: Any) -> None:
