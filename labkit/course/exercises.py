@@ -77,22 +77,17 @@ def check(key: str, *answer: Any) -> Verdict:
     Guarda l'effetto sul kernel, annota il risultato nei progressi e non solleva mai un'eccezione.
     Un esercizio riuscito resta riuscito anche se lo si verifica di nuovo.
     """
-    title = ""
     try:
         exercise = find_exercise(key)
-        title = exercise.title
-        outcome = _run(exercise, answer)
-    except Exception as error:  # noqa: BLE001 - a student must never meet a traceback of ours
-        expected = "di poter fare la verifica"
-        outcome = Outcome(False, expected, _in_words(error), getattr(error, "remedy", ""))
-    else:
+        outcome = _outcome(exercise, answer)
         old = progress.entry("esercizi", key)
         progress.record(
             "esercizi", key, riuscito=old.get("riuscito") is True or outcome.ok, prove=_count(old, "prove") + 1
         )
-        if not outcome.ok and not outcome.hint:
-            outcome = Outcome(False, outcome.expected, outcome.found, _fill(exercise, exercise.hints[0]))
-    return Verdict(outcome.ok, outcome.expected, outcome.found, outcome.hint, key=str(key), title=title)
+    except Exception as error:  # noqa: BLE001 - an unknown key, a lesson that does not load
+        return Verdict(False, "un esercizio che conosco", _in_words(error), getattr(error, "remedy", ""), key=str(key))
+    clue = outcome.hint or _fill(exercise, exercise.hints[0])
+    return Verdict(outcome.ok, outcome.expected, outcome.found, clue, key=key, title=exercise.title)
 
 
 def hint(key: str) -> Hint:
@@ -146,16 +141,20 @@ def animal(random: Random) -> str:
     return f"{random.choice(_ANIMALS)}-{random.randint(10, 99)}"
 
 
-def _run(exercise: Exercise, answer: tuple[Any, ...]) -> Outcome:
+def _outcome(exercise: Exercise, answer: tuple[Any, ...]) -> Outcome:
     signature = inspect.signature(exercise.check)
+    expected = "di poter fare la verifica"
     try:
         signature.bind(*answer)
     except TypeError:
         call = ", ".join([f'"{exercise.key}"', *signature.parameters])
-        raise InvalidError(f"una verifica chiamata con {len(answer)} argomenti", f"check({call})") from None
-    outcome = exercise.check(*answer)
+        return Outcome(False, expected, f"una verifica chiamata con {len(answer)} argomenti", f"check({call})")
+    try:
+        outcome = exercise.check(*answer)
+    except Exception as error:  # noqa: BLE001 - a student must never meet a traceback of ours
+        return Outcome(False, expected, _in_words(error), getattr(error, "remedy", ""))
     if not isinstance(outcome, Outcome):
-        raise TypeError(f"la verifica di {exercise.key} ha dato {type(outcome).__name__}")
+        return Outcome(False, expected, f"una verifica che ha dato {type(outcome).__name__}")
     return outcome
 
 
