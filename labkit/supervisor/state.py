@@ -30,6 +30,11 @@ LOG_LIMIT = 1 << 20
 EVENT_LIMIT = 1000
 
 
+# A program that writes one byte at a time must not cost a hundred times its log.
+_SMALL = 4096
+_PIECE_COST = 128
+
+
 class Log:
     """Le ultime uscite di un processo, in ordine, entro un limite di byte."""
 
@@ -39,10 +44,18 @@ class Log:
         self.pieces: deque[tuple[int, bytes]] = deque()
 
     def append(self, stream: int, data: bytes) -> None:
+        if self.pieces and self.pieces[-1][0] == stream and len(self.pieces[-1][1]) < _SMALL:
+            data = self._take(-1)[1] + data
         self.pieces.append((stream, data))
-        self.size += len(data)
+        self.size += len(data) + _PIECE_COST
         while self.size > self.limit and len(self.pieces) > 1:
-            self.size -= len(self.pieces.popleft()[1])
+            self._take(0)
+
+    def _take(self, index: int) -> tuple[int, bytes]:
+        piece = self.pieces[index]
+        del self.pieces[index]
+        self.size -= len(piece[1]) + _PIECE_COST
+        return piece
 
 
 @dataclass
