@@ -18,6 +18,10 @@ from labkit.model import Feature
 Rule = Callable[[Machine], Feature]
 
 DOCKER_OPTIONS = "docker run --security-opt seccomp=unconfined --security-opt systempaths=unconfined …"
+
+#: The longest path of a Unix socket (sun_path in unix(7), without the final NUL).
+SOCKET_PATH = 107
+
 UNTRIED = "non ho potuto provarlo in tempo"
 
 
@@ -357,6 +361,9 @@ def _space(key: str, title: str, disk: Disk, needed: int, remedy: str) -> Featur
 
 def disk_run(m: Machine) -> Feature:
     remedy = f"export LABKIT_RUN=/var/tmp/labkit-{m.uid}"
+    if len(os.fsencode(m.run.path)) > SOCKET_PATH - len("/direct-4194304-abcdef/sock"):
+        reason = f"{m.run.path}: il percorso è troppo lungo per una presa (unix(7))"
+        return Feature("disk_run", "Spazio per i laboratori", False, reason, remedy)
     return _space("disk_run", "Spazio per i laboratori", m.run, 100 * MIB, remedy)
 
 

@@ -10,6 +10,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import termios
 import time
 from collections.abc import Iterator
@@ -121,11 +122,11 @@ def web(lab: Lab) -> Iterator[str]:
 
 class TestAlone:
     @pytest.fixture(autouse=True)
-    def nobody(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        folder = tmp_path / "r"
-        monkeypatch.setenv("LABKIT_RUN", str(folder))
-        yield
-        assert not folder.exists() or list(folder.iterdir()) == []
+    def nobody(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        with tempfile.TemporaryDirectory(prefix="lk-") as folder:  # short: it holds a socket
+            monkeypatch.setenv("LABKIT_RUN", folder)
+            yield
+            assert os.listdir(folder) == []
 
     def test_run_opens_a_laboratory_that_lives_as_long_as_the_command(self) -> None:
         done = labkit("run", "busybox", "echo", "ciao")
@@ -383,10 +384,7 @@ def test_a_container_that_dies_gives_the_terminal_back(lab: Lab, web: str, termi
     assert person.restored
 
 
-def test_a_laboratory_that_ends_gives_the_terminal_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminals: list[Terminal]
-) -> None:
-    monkeypatch.setenv("LABKIT_RUN", str(tmp_path / "r"))
+def test_a_laboratory_that_ends_gives_the_terminal_back(terminals: list[Terminal]) -> None:
     with Lab() as short:
         short.run("busybox", ["sleep", "1000"], name="breve", detach=True)
         person = Terminal("exec", "-it", "breve", "sh")

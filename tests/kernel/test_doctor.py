@@ -21,6 +21,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PYTHON = os.path.realpath(sys.executable)
 UNSHARE = shutil.which("unshare")
+CHROOT = shutil.which("chroot", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
 
 pytestmark = [pytest.mark.kernel, pytest.mark.skipif(UNSHARE is None, reason="manca unshare (util-linux)")]
 
@@ -125,7 +126,7 @@ for d in /*; do
   if [ -L "$d" ]; then cp -P "$d" {tmp_path}/r/
   elif [ -d "$d" ]; then mkdir {tmp_path}/r/$d; mount --rbind "$d" {tmp_path}/r/$d; fi
 done
-set -- chroot {tmp_path}/r "$@"
+set -- {CHROOT} {tmp_path}/r "$@"
 """
     feature = visit(*broken(script))["by_key"]["userns"]
     assert feature["ok"] is False
@@ -134,7 +135,7 @@ set -- chroot {tmp_path}/r "$@"
 
 
 def test_a_chroot_on_a_mount_point_is_at_least_suspected(tmp_path: Path) -> None:
-    script = f'mount --rbind / {tmp_path}\nset -- chroot {tmp_path} "$@"'
+    script = f'mount --rbind / {tmp_path}\nset -- {CHROOT} {tmp_path} "$@"'
     feature = visit(*broken(script))["by_key"]["userns"]
     assert feature["ok"] is False
     assert "chroot" in feature["reason"]

@@ -163,6 +163,7 @@ def test_the_apparmor_remedy_is_a_line_that_a_shell_understands() -> None:
         (replace(GOOD, memory=(1 << 30, 1 << 28)), "memory", False, "256 MiB", "chiudi"),
         (replace(GOOD, memory=(0, 0)), "memory", None, "non so", ""),
         (replace(GOOD, run=Disk("/run/x", 1 << 20, True)), "disk_run", False, "restano 1 MiB", "LABKIT_RUN"),
+        (replace(GOOD, run=Disk("/" + "x" * 90, 1 << 30, True)), "disk_run", False, "troppo lungo", "LABKIT_RUN"),
         (replace(GOOD, home=Disk("/home/x", None, False)), "disk_home", False, "non posso scrivere", "HOME"),
         (replace(GOOD, python=(3, 9, 2)), "python", False, "3.11", "aggiorna"),
         (replace(GOOD, jupyterlab=""), "jupyterlab", False, "non è installato", "pip install dentro-i-container"),
