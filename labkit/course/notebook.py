@@ -31,6 +31,8 @@ _SOLUTION = re.compile(
 )
 _MARK = re.compile(r"### (BEGIN|END) SOLUTION")
 _WIDGET = "application/vnd.jupyter.widget-view+json"
+#: What such a cell shows belongs to one machine or to one run: nobody compares it, nobody stores it.
+_UNCOMPARED = "nbval-ignore-output"
 
 
 def read(path: Path) -> Notebook:
@@ -133,7 +135,8 @@ def normalised(notebook: Notebook) -> Notebook:
     """Il notebook eseguito, con dentro solo quello che non cambia da macchina a macchina.
 
     I metadati stanno in un elenco chiuso; le celle senza identificatore ne ricevono uno che nasce
-    dal testo; i pezzi consecutivi di un flusso diventano uno; dei widget resta il testo.
+    dal testo; i pezzi consecutivi di un flusso diventano uno; dei widget resta il testo; di una cella
+    che nessuno confronta (etichetta ``nbval-ignore-output``) non resta niente.
     """
     seen: set[str] = set()
     cells = []
@@ -147,7 +150,9 @@ def normalised(notebook: Notebook) -> Notebook:
         if "attachments" in cell:
             new["attachments"] = cell["attachments"]
         if cell["cell_type"] == "code":
-            new |= {"execution_count": cell["execution_count"], "outputs": _outputs(cell["outputs"])}
+            compared = _UNCOMPARED not in cell.get("metadata", {}).get("tags", ())
+            outputs = _outputs(cell["outputs"]) if compared else []
+            new |= {"execution_count": cell["execution_count"], "outputs": outputs}
         cells.append(new)
     return {"cells": cells, "metadata": _metadata(notebook), "nbformat": 4, "nbformat_minor": 5}
 

@@ -365,6 +365,15 @@ def test_a_normalised_notebook_has_nothing_of_the_machine() -> None:
     assert normalised(found) == found
 
 
+def test_what_nobody_compares_is_not_stored() -> None:
+    raw = make(code("doctor()", tags=["nbval-ignore-output"]), code("1", tags=["es-00-1"]))
+    for cell in raw["cells"]:
+        cell["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "kernel 6.1\n"}]
+    found = normalised(raw)["cells"]
+    assert [len(c["outputs"]) for c in found] == [0, 1]
+    assert all(c["execution_count"] for c in found)
+
+
 def test_two_cells_never_share_an_identifier() -> None:
     names = [c["id"] for c in normalised(make(code("x"), code("x"), code("x")))["cells"]]
     assert len(set(names)) == 3
