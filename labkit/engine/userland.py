@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable
 
 from labkit.engine.rootfs import ImageRoot, Tree
-from labkit.errors import NotFoundError
+from labkit.errors import LabError, NotFoundError
 from labkit.kernel.mounts import overlay, umount
 
 #: Le cartelle vuote che ogni radice si aspetta, con i loro permessi.
@@ -40,7 +40,12 @@ def resolve(name: str, folder: str) -> ImageRoot:
         return maker[name](folder)
     if "/" in name:
         return directory(name)
-    raise NotFoundError(
+    raise unknown(name)
+
+
+def unknown(name: str) -> NotFoundError:
+    """L'errore di chi chiede un'immagine che non c'è."""
+    return NotFoundError(
         f"L'immagine «{name}» non c'è: per ora ci sono {' e '.join(names())}, oppure il percorso di una cartella.",
         "lab.run('busybox', 'hostname')",
     )
@@ -59,11 +64,12 @@ def busybox(folder: str) -> ImageRoot:
     root = f"{folder}/busybox"
     if not os.path.isdir(root):
         program = _static_busybox()
+        applets = _applets(program)
         building = _skeleton(f"{root}.new")
         os.mkdir(f"{building}/bin", 0o755)
         os.mkdir(f"{building}/etc", 0o755)
         _copy(program, f"{building}/bin/busybox", 0o755)
-        for applet in _applets(program):
+        for applet in applets:
             if applet != "busybox":
                 os.symlink("busybox", f"{building}/bin/{applet}")
         _write(f"{building}/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")
@@ -207,5 +213,6 @@ def _applets(program: str) -> list[str]:
     os.close(writer)
     with open(reader, encoding="ascii") as lines:
         applets = lines.read().split()
-    os.waitpid(pid, 0)
+    if os.waitpid(pid, 0)[1]:  # half a list would make an image without its commands
+        raise LabError(f"Il programma {program} non ha saputo dire i suoi comandi.", f"{program} --list")
     return applets
