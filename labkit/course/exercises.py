@@ -150,7 +150,7 @@ def _outcome(exercise: Exercise, answer: tuple[Any, ...]) -> Outcome:
         call = ", ".join([f'"{exercise.key}"', *signature.parameters])
         return Outcome(False, expected, f"una verifica chiamata con {len(answer)} argomenti", f"check({call})")
     try:
-        outcome = exercise.check(*answer)
+        outcome: object = exercise.check(*answer)
     except Exception as error:  # noqa: BLE001 - a student must never meet a traceback of ours
         return Outcome(False, expected, _in_words(error), getattr(error, "remedy", ""))
     if not isinstance(outcome, Outcome):
