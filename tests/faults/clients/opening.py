@@ -1,0 +1,21 @@
+"""Ctrl-C mentre il laboratorio nasce: il programma va avanti, e di quel laboratorio non resta niente."""
+
+import signal
+import sys
+
+from labkit import Lab
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may ignore it
+lab = None
+print("via", flush=True)
+try:
+    lab = Lab()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+except KeyboardInterrupt:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+if lab is None:
+    print("interrotto", flush=True)
+else:
+    lab.close()
+    print("aperto", flush=True)
+sys.stdin.read()
