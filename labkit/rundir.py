@@ -21,7 +21,10 @@ MARK = "labkit"
 
 @dataclass(frozen=True)
 class LabRecord:
-    """Che cosa c'è scritto in ``lab.json``: il laboratorio e i processi che lo tengono vivo."""
+    """Che cosa c'è scritto in ``lab.json``: il laboratorio, i processi che lo tengono vivo, le sue cose sul disco.
+
+    ``scratch`` è la cartella degli strati, che esiste solo se non possono stare in memoria.
+    """
 
     id: str
     guard_pid: int
@@ -30,6 +33,7 @@ class LabRecord:
     backend: str
     mode: str
     created: float
+    scratch: str = ""
     mark: str = MARK
 
 
@@ -108,10 +112,23 @@ def dead() -> list[tuple[str, LabRecord]]:
     return [(folder, record) for folder, record in records() if not alive(record)]
 
 
+def scratch(lab_id: str) -> str:
+    """Dove un laboratorio mette i suoi strati quando il tmpfs non li può tenere."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return f"{cache}/labkit/layers/{lab_id}"
+
+
 def remove(folder: str) -> None:
-    """Toglie la cartella di un laboratorio finito. Chi non possiede i file li lascia: ci vuole lo stesso utente."""
+    """Toglie la cartella di un laboratorio finito, e i suoi strati sul disco.
+
+    Gli strati hanno file di altri utenti (i subuid): li può togliere chi è root in quel namespace
+    utente, cioè un guardiano.
+    """
     import shutil  # slow to import, and only needed at the end
 
+    record = read(folder)
+    if record and record.scratch:
+        shutil.rmtree(record.scratch, ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -120,9 +137,9 @@ def _unfinished() -> Iterator[str]:
     root = base()
     for name in os.listdir(root) if os.path.isdir(root) else ():
         parts = name.split(".")
-        if len(parts) == 3 and parts[0] == "" and parts[1].isdecimal() and parts[2].isdecimal():
-            if start_time(int(parts[1])) != int(parts[2]):
-                yield f"{root}/{name}"
+        ours = len(parts) == 3 and parts[0] == "" and parts[1].isdecimal() and parts[2].isdecimal()
+        if ours and start_time(int(parts[1])) != int(parts[2]):
+            yield f"{root}/{name}"
 
 
 def reap() -> list[str]:

@@ -17,7 +17,10 @@ from labkit.errors import BackendError
 SOURCE = str(Path(__file__).resolve().parent.parent.parent)
 
 #: Dell'ambiente del notebook il laboratorio riceve solo questo: niente gettoni, niente chiavi.
-_ENVIRONMENT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TERM", "XDG_RUNTIME_DIR", "LABKIT_RUN")
+_ENVIRONMENT = (
+    "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TERM", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME",
+    "LABKIT_RUN", "LABKIT_LAYERS",
+)  # fmt: skip
 
 # -I -S: nothing of the user's environment or site-packages enters the supervisor, which must stay small.
 _BOOT = "import sys; sys.path.insert(0, {source!r}); from labkit.supervisor.guard import main; main()"

@@ -92,7 +92,9 @@ class Lab:
     @overload
     def run(self, image: Any, command: options.Command = ..., *, detach: Literal[True], **wanted: Any) -> Container: ...
     @overload
-    def run(self, image: Any, command: options.Command = ..., *, detach: Literal[False] = ..., **wanted: Any) -> Result: ...
+    def run(
+        self, image: Any, command: options.Command = ..., *, detach: Literal[False] = ..., **wanted: Any
+    ) -> Result: ...
     def run(
         self,
         image: Any,

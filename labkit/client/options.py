@@ -26,7 +26,9 @@ def command(value: Command) -> tuple[str, ...]:
         try:
             return tuple(shlex.split(value))
         except ValueError:
-            raise InvalidError(f"Nel comando «{value}» c'è un apice aperto e non chiuso.", "['sh', '-c', '…']") from None
+            raise InvalidError(
+                f"Nel comando «{value}» c'è un apice aperto e non chiuso.", "['sh', '-c', '…']"
+            ) from None
     parts = tuple(value)
     for part in parts:
         if not isinstance(part, str):

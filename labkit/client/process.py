@@ -213,4 +213,3 @@ class Process:
         step = Step.from_json(self._ask("operate", name=name, arguments=arguments))
         self.steps = (*self.steps, replace(step, index=len(self.steps) + 1))
         return self
-

@@ -77,9 +77,7 @@ def plan(spec: ContainerSpec, image: ImageRoot, place: Placement) -> Plan:
         CloneProcess(),
     ]
     operations += network_operations(place.link, place.ip, place.prefix, place.gateway)
-    operations += root_operations(
-        image, place.folder, read_only=spec.read_only, identity=WriteIdentity(name, place.ip)
-    )
+    operations += root_operations(image, place.folder, read_only=spec.read_only, identity=WriteIdentity(name, place.ip))
     operations += isolation_operations(
         hostname=name,
         tty=spec.tty,

@@ -214,7 +214,11 @@ class Execute(Operation):
 
     def describe(self) -> str:
         program = " ".join(self.command)
-        return f"resta come init (PID 1) e lancia il programma: {program}" if self.init else f"diventa il programma: {program}"
+        return (
+            f"resta come init (PID 1) e lancia il programma: {program}"
+            if self.init
+            else f"diventa il programma: {program}"
+        )
 
     def execute(self, context: Context) -> None:
         identity = context.undo.get("identity")
@@ -288,4 +292,3 @@ def isolation_operations(
         LoadSeccomp(names),
         Execute(command, env, workdir, with_init),
     ]
-

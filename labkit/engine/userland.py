@@ -55,7 +55,9 @@ def directory(path: str) -> ImageRoot:
     """Una cartella con dentro una radice (come ``podman run --rootfs``)."""
     if not os.path.isdir(path):
         why = "non è una cartella" if os.path.exists(path) else "non c'è"
-        raise NotFoundError(f"«{path}» {why}: come immagine ci vuole una cartella con dentro una radice.", "ls -ld " + path)
+        raise NotFoundError(
+            f"«{path}» {why}: come immagine ci vuole una cartella con dentro una radice.", "ls -ld " + path
+        )
     return ImageRoot(path, (Tree("", (os.path.abspath(path),)),))
 
 
@@ -100,7 +102,11 @@ def host(folder: str) -> ImageRoot:
         os.rename(building, root)
     trees = [Tree("", (root,))]
     trees += [Tree(name, (f"{root}.{name}", _lower(f"/{name}", folder))) for name in ("usr", "etc")]
-    trees += [Tree(name, (_lower(f"/{name}", folder),)) for name in _MERGED if not os.path.islink(f"{root}/{name}") and os.path.isdir(f"{root}/{name}")]
+    trees += [
+        Tree(name, (_lower(f"/{name}", folder),))
+        for name in _MERGED
+        if not os.path.islink(f"{root}/{name}") and os.path.isdir(f"{root}/{name}")
+    ]
     return ImageRoot("host", tuple(trees), ("/bin/sh",))
 
 

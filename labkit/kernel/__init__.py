@@ -50,8 +50,8 @@ __all__ = [
     "pids",
     "pivot_root",
     "run",
-    "setns",
     "sethostname",
+    "setns",
     "status",
     "time_offset",
     "umount",
@@ -65,7 +65,9 @@ def run(*command: str) -> int:
     try:
         pid = os.posix_spawnp(command[0], command, os.environ)
     except OSError:
-        raise CommandError(f"Il programma «{command[0]}» non c'è.", "controlla il nome, o usa il percorso intero") from None
+        raise CommandError(
+            f"Il programma «{command[0]}» non c'è.", "controlla il nome, o usa il percorso intero"
+        ) from None
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 

@@ -70,7 +70,10 @@ _SPECIFIC: dict[tuple[str, int], tuple[str, str]] = {
         "prima unshare('uts')",
     ),
     ("pivot_root", e.EINVAL): ("la nuova radice deve essere un punto di mount, diverso dalla radice di adesso", ""),
-    ("write", e.EPERM): ("il kernel rifiuta questo valore: la mappa si scrive una volta sola, e solo con i propri id", ""),
+    ("write", e.EPERM): (
+        "il kernel rifiuta questo valore: la mappa si scrive una volta sola, e solo con i propri id",
+        "",
+    ),
     ("fsmount", e.EPERM): ("il kernel non lascia montare questo filesystem in questo namespace utente", ""),
 }
 

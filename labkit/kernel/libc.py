@@ -136,9 +136,7 @@ def sethostname(name: str) -> None:
 
 def mount(source: str | None, target: str, fstype: str | None, flags: int = 0, data: str | None = None) -> None:
     """Monta ``source`` su ``target`` (mount(2))."""
-    _check(
-        _libc.mount(_b(source), _b(target), _b(fstype), ctypes.c_ulong(flags), _b(data)), "mount", target
-    )
+    _check(_libc.mount(_b(source), _b(target), _b(fstype), ctypes.c_ulong(flags), _b(data)), "mount", target)
 
 
 def umount2(target: str, flags: int = 0) -> None:

@@ -169,7 +169,9 @@ def mask(path: str, null: str = "/dev/null") -> bool:
         if not is_directory and not os.path.lexists(path):
             return False
         if is_directory:
-            libc.mount("tmpfs", path, "tmpfs", libc.MS_RDONLY | libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC, "size=0")
+            libc.mount(
+                "tmpfs", path, "tmpfs", libc.MS_RDONLY | libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC, "size=0"
+            )
         else:
             libc.mount(null, path, None, libc.MS_BIND)
     except KernelError as problem:

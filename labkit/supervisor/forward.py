@@ -104,7 +104,7 @@ class Forwarder:
         for outgoing, incoming in ((one, other), (other, one)):
             reading = not outgoing.ended and len(outgoing.waiting) < _LIMIT
             # While connecting the socket is writable only when the handshake is over.
-            writing = bool(incoming.waiting) or incoming.ended and not incoming.closed
+            writing = bool(incoming.waiting) or (incoming.ended and not incoming.closed)
             events = (selectors.EVENT_READ if reading else 0) | (selectors.EVENT_WRITE if writing else 0)
             sock = outgoing.source
             if events:

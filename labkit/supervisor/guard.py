@@ -18,7 +18,7 @@ import signal
 import socket
 import sys
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 from labkit import rundir
 from labkit.errors import BackendError, LabError
@@ -37,19 +37,22 @@ def main() -> None:
     wire = socket.socket(fileno=config["wire"])
     try:
         guard(config, wire)
-    except LabError as error:
-        wire.sendall(pack_json(Kind.ERR, 0, error.to_dict()))
-        sys.exit(1)
     except OSError as problem:
-        error = BackendError(f"Il laboratorio non può nascere: {from_os_error(problem).message}", "labkit doctor")
-        wire.sendall(pack_json(Kind.ERR, 0, error.to_dict()))
-        sys.exit(1)
+        reason = from_os_error(problem).message
+        refuse(wire, BackendError(f"Il laboratorio non può nascere: {reason}", "labkit doctor"))
+    except LabError as problem:
+        refuse(wire, problem)
+
+
+def refuse(wire: socket.socket, problem: LabError) -> NoReturn:
+    """Dice al client perché il laboratorio non c'è, e finisce."""
+    wire.sendall(pack_json(Kind.ERR, 0, problem.to_dict()))
+    sys.exit(1)
 
 
 def guard(config: dict[str, Any], wire: socket.socket) -> None:
     """Tutta la vita del guardiano."""
     os.umask(0o077)
-    rundir.reap()
     pid = os.getpid()
     mode = choose_mode(config["backend"])
     record = rundir.LabRecord(
@@ -60,7 +63,9 @@ def guard(config: dict[str, Any], wire: socket.socket) -> None:
         backend=config["backend"],
         mode=mode,
         created=time.time(),
+        scratch=rundir.scratch(config["id"]),
     )
+    config["scratch"] = record.scratch
     folder = rundir.create(record)
     try:
         os.mkdir(f"{folder}/lab", 0o711)
@@ -94,6 +99,8 @@ def keep_watch(config: dict[str, Any], mode: str, folder: str, wire: socket.sock
     wire.close()
     door.close()
     theirs.close()
+    # Here, because what a dead lab left on the disk may belong to ids that exist only in this user namespace.
+    rundir.reap()
     poll = select.poll()
     for fd in (client, pidfd, mine.fileno()):
         poll.register(fd, select.POLLIN)
@@ -124,7 +131,7 @@ def become_supervisor(config: dict[str, Any], wire: socket.socket, door: socket.
     except LabError as error:
         wire.setblocking(True)
         wire.sendall(pack_json(Kind.ERR, 0, error.to_dict()))
-    except BaseException:
+    except BaseException:  # noqa: BLE001  the end of the process: it must be told, whatever it is
         import traceback
 
         traceback.print_exc()

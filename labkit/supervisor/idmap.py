@@ -12,9 +12,7 @@ import pwd
 from labkit.errors import BackendError, KernelError
 from labkit.kernel import libc
 
-_BLOCKED = (
-    "labkit doctor dice che cosa lo blocca (Ubuntu: sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0)"
-)
+_BLOCKED = "labkit doctor dice che cosa lo blocca (Ubuntu: sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0)"
 
 
 def subordinate_ids() -> tuple[tuple[int, int], tuple[int, int]] | None:
@@ -80,7 +78,9 @@ def enter_user_namespace(mode: str) -> str:
         if mode == "user":  # newuidmap refused: the kernel still lets us map ourselves.
             _map_one(uid, gid)
             return "nosub"
-        raise BackendError(f"Il laboratorio non può nascere: la mappa degli utenti è stata rifiutata ({result}).", _BLOCKED)
+        raise BackendError(
+            f"Il laboratorio non può nascere: la mappa degli utenti è stata rifiutata ({result}).", _BLOCKED
+        )
     os.setgroups([])
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
@@ -104,7 +104,7 @@ def _map_one(uid: int, gid: int) -> None:
                 file.write(text)
         except OSError as problem:
             raise BackendError(
-                f"Il namespace utente c'è, ma il kernel non lascia scrivere {path} ({os.strerror(problem.errno or 0)}).",
+                f"Il namespace utente c'è, ma il kernel rifiuta {path} ({os.strerror(problem.errno or 0)}).",
                 _BLOCKED,
             ) from None
 

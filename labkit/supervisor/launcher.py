@@ -14,7 +14,7 @@ from labkit.engine.rootfs import ImageRoot
 from labkit.engine.userland import names
 from labkit.kernel import libc
 from labkit.kernel import rtnetlink as rt
-from labkit.model import Feature
+from labkit.model import ContainerSpec, Feature
 from labkit.supervisor import sandbox as sandboxes
 from labkit.supervisor.zygote import Stdio, become, clean_child
 
@@ -33,6 +33,7 @@ class Launcher(Protocol):
     """Quello che i verbi chiedono a un motore, vero o finto."""
 
     def features(self) -> list[Feature]: ...
+    def adapt(self, plan: Plan) -> Plan: ...
     def image(self, name: str) -> ImageRoot: ...
     def place(self, number: int, network: str) -> Placement: ...
     def release(self, place: Placement) -> None: ...
@@ -49,7 +50,7 @@ class DirectLauncher:
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.config = config
-        self.sandbox = sandboxes.build(config["folder"], config["mode"], config.get("scratch", ""))
+        self.sandbox = sandboxes.build(config["folder"], config["mode"], config["scratch"])
 
     def features(self) -> list[Feature]:
         mode = self.sandbox.mode
@@ -67,6 +68,9 @@ class DirectLauncher:
             Feature("time", "namespace time", os.path.exists("/proc/self/ns/time"), "", "serve Linux 5.6 o più nuovo"),
             Feature("images", "immagini che non si scaricano", True, ", ".join(names())),
         ]
+
+    def adapt(self, plan: Plan) -> Plan:
+        return plan
 
     def image(self, name: str) -> ImageRoot:
         return self.sandbox.image(name)
@@ -157,16 +161,14 @@ class DirectLauncher:
         return pid
 
 
-def container_plan(
-    launcher: Launcher, spec: Any, number: int
-) -> tuple[ImageRoot, Placement, Plan, Plan]:
+def container_plan(launcher: Launcher, spec: ContainerSpec, number: int) -> tuple[ImageRoot, Placement, Plan, Plan]:
     """L'immagine, il posto e le due metà del piano di un container nuovo."""
     image = launcher.image(spec.image)
     place = launcher.place(number, spec.network)
-    lab, own = containers.split(containers.plan(spec, image, place))
+    lab, own = containers.split(launcher.adapt(containers.plan(spec, image, place)))
     return image, place, lab, own
 
 
-def exec_plan(pid: int, command: tuple[str, ...], **options: Any) -> Plan:
+def exec_plan(launcher: Launcher, pid: int, command: tuple[str, ...], **options: Any) -> Plan:
     """Il piano di un exec."""
-    return execs.plan(pid, command, **options)
+    return launcher.adapt(execs.plan(pid, command, **options))

@@ -97,7 +97,7 @@ class Process:
 
 
 def _find(server: Server, label: str) -> Process:
-    process = server.processes.get(label)
+    process: Process | None = server.processes.get(label)
     if process is None:
         raise NotFoundError(f"Il processo «{label}» non c'è più nel laboratorio.", "p = lab.process()")
     return process

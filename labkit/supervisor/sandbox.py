@@ -71,7 +71,9 @@ class Sandbox:
             if host not in self.addresses:
                 self.addresses.add(host)
                 return f"10.88.{host >> 8}.{host & 255}"
-        raise BackendError("Gli indirizzi della rete del laboratorio sono finiti.", "togli qualche container: labkit rm")
+        raise BackendError(
+            "Gli indirizzi della rete del laboratorio sono finiti.", "togli qualche container: labkit rm"
+        )
 
     def release(self, place: Placement) -> None:
         """Rende l'indirizzo di un container che non c'è più."""
@@ -80,14 +82,20 @@ class Sandbox:
             self.addresses.discard(int(a) << 8 | int(b))
 
 
-def build(folder: str, mode: str, scratch: str = "") -> Sandbox:
-    """Fa il mondo del laboratorio nel namespace del processo che chiama."""
+def build(folder: str, mode: str, scratch: str) -> Sandbox:
+    """Fa il mondo del laboratorio nel namespace del processo che chiama.
+
+    Gli strati stanno in memoria; in ``scratch``, sul disco, se il tmpfs non accetta gli attributi di
+    overlay (prima di Linux 6.6) o se lo chiede ``LABKIT_LAYERS=disk``.
+    """
     os.umask(0o022)
     libc.mount(None, "/", None, libc.MS_REC | libc.MS_PRIVATE)
     home = f"{folder}/lab"
     libc.mount("tmpfs", home, "tmpfs", libc.MS_NOSUID | libc.MS_NODEV, "mode=711")
-    if scratch or not mounts.supports_user_xattr(home):
+    if os.environ.get("LABKIT_LAYERS") == "disk" or not mounts.supports_user_xattr(home):
         libc.umount2(home, libc.MNT_DETACH)
+        os.makedirs(scratch, mode=0o711)
+        libc.mount(scratch, home, None, libc.MS_BIND)
     for name in ("layers", "images", "root", "dev"):
         os.mkdir(f"{home}/{name}", 0o711)
     sandbox = Sandbox(home, mode)

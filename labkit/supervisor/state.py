@@ -145,7 +145,8 @@ class State:
         name = wanted or f"container-{number}"
         if name in self.containers:
             raise ConflictError(
-                f"C'è già un container di nome «{name}».", f"lab.container({name!r}).rm(force=True), oppure un altro nome"
+                f"C'è già un container di nome «{name}».",
+                f"lab.container({name!r}).rm(force=True), oppure un altro nome",
             )
         return name
 

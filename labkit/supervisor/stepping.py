@@ -64,15 +64,16 @@ def undo(server: Server, call: Call, name: str) -> None:
 def _unborn(server: Server, call: Call, container: Container) -> None:
     """Annulla la nascita: il processo finisce, e i suoi namespace con lui."""
     task, birth = container.task, container.birth
-    assert task is not None and birth is not None
+    assert task is not None
+    assert birth is not None
 
     def gone(code: int) -> None:
-        birth.report.discard()
         container.task = container.birth = None
         container.context = server.launcher.context()
         _answer(call, container, container.lab_plan.undo(container.context))
 
     lifecycle.unpublish(container)
+    birth.report.discard()  # its end is wanted: not a failure to tell
     task.on_exit[:] = [gone]
     task.kill(signal.SIGKILL)
 

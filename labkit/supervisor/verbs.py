@@ -62,6 +62,7 @@ def execute(
     spec = replace(container.spec, tty=tty, workdir=container.spec.workdir if workdir is None else workdir)
     environment = dict(containers.environment(spec, container.image)) | (env or {})
     plan = exec_plan(
+        server.launcher,
         task.pid,
         tuple(command),
         env=tuple(environment.items()),

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from labkit.engine import manual
@@ -46,8 +47,7 @@ class Worker:
                 except OSError as problem:
                     answer = pack_json(Kind.ERR, frame.channel, from_os_error(problem).to_dict())
                 except KeyboardInterrupt:
-                    problem = CellError("Interrotto.", interrupted=True)
-                    answer = pack_json(Kind.ERR, frame.channel, problem.to_dict())
+                    answer = pack_json(Kind.ERR, frame.channel, CellError("Interrotto.").to_dict())
                 sys.stdout.flush()
                 sys.stderr.flush()
                 self.channel.sendall(answer)
@@ -62,7 +62,7 @@ class Worker:
 
     def handle(self, request: dict[str, Any]) -> Any:
         """Una richiesta della tabella chiusa."""
-        verbs = {
+        verbs: dict[str, Callable[..., Any]] = {
             "operate": self.operate,
             "undo": self.undo,
             "run": self.run,
@@ -122,10 +122,10 @@ class Worker:
         except LabError:
             if os.getpid() == me:
                 raise
-            sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+            sys.excepthook(*sys.exc_info())
         except SystemExit:
             pass
-        except Exception as problem:
+        except Exception as problem:  # noqa: BLE001  a student's code may raise anything
             failure = CellError(f"La cella è fallita: {type(problem).__name__}: {problem}", traceback=_story(problem))
             if os.getpid() == me:
                 raise failure from None

@@ -125,7 +125,7 @@ def become(plan: Plan, context: Context, channel: socket.socket, *, stepped: boo
         report.send(error=problem.to_dict(), index=plan.position)
     except OSError as problem:
         report.send(error=from_os_error(problem).to_dict(), index=plan.position)
-    except Exception as problem:  # nothing may unwind into the supervisor's loop
+    except Exception as problem:  # noqa: BLE001  nothing may unwind into the supervisor's loop
         report.send(error=InvalidError(f"Il container non è partito: {problem!r}.").to_dict(), index=plan.position)
     finally:
         os._exit(code)
