@@ -108,8 +108,13 @@ def _userns_blocked(m: Machine, number: int, step: str) -> tuple[str, str]:
     return _why(number, step), "esegui il corso su una macchina con un kernel di distribuzione"
 
 
+def _container(m: Machine) -> str:
+    """The container that we are in, if any: Docker, Podman, lxc…"""
+    return next((box for box in m.where if not box.startswith(("una macchina", "WSL", "User Mode"))), "")
+
+
 def _filtered(m: Machine) -> tuple[str, str]:
-    inside = next((box for box in m.where if not box.startswith(("una macchina", "WSL"))), "")
+    inside = _container(m)
     reason = f"{inside or 'il container o il servizio in cui siamo'} li vieta con un filtro seccomp"
     if inside in ("Docker", "Podman", ""):
         return reason, DOCKER_OPTIONS.replace("docker", "podman" if inside == "Podman" else "docker", 1)
@@ -144,7 +149,7 @@ def subuid(m: Machine) -> Feature:
     if step in ("/etc/subuid", "/etc/subgid"):
         last = m.free_subid + 65535
         add = f"usermod --add-subuids {m.free_subid}-{last} --add-subgids {m.free_subid}-{last} {shlex.quote(m.user)}"
-        reason = f"{step} non dà una fascia di utenti a {m.user}: nel container ci sarà solo root"
+        reason = f"in {step} manca una fascia di utenti per {m.user}: nel container ci sarà solo root"
         return Feature(key, title, False, reason, as_root(m, add))
     if "newuidmap" not in m.programs or "newgidmap" not in m.programs:
         reason = "mancano newuidmap e newgidmap: nel container ci sarà solo root"
@@ -239,8 +244,8 @@ def limits(m: Machine) -> Feature:
     if not missing:
         return Feature(key, title, True, "posso scrivere i controller memory, cpu e pids")
     names = ", ".join(missing)
-    if m.uid == 0:
-        remedy = "docker run --privileged …" if m.where else "mount -o remount,rw /sys/fs/cgroup"
+    if m.uid == 0 or _container(m):
+        remedy = "docker run --privileged …" if _container(m) else "mount -o remount,rw /sys/fs/cgroup"
         return Feature(key, title, False, f"i cgroup non si possono scrivere ({names})", remedy)
     if m.cgroups.version == "v2" and m.systemd:
         unit = "/etc/systemd/system/user@.service.d"
@@ -384,7 +389,7 @@ def python(m: Machine) -> Feature:
 def jupyterlab(m: Machine) -> Feature:
     if m.jupyterlab:
         return Feature("jupyterlab", "JupyterLab", True, m.jupyterlab)
-    return Feature("jupyterlab", "JupyterLab", False, "non è installato", "python3 -m pip install dentro-i-container")
+    return Feature("jupyterlab", "JupyterLab", False, "non è installato", "make setup   # nella cartella del corso")
 
 
 #: Every judgement, in the order in which a person reads them.

@@ -166,7 +166,7 @@ def test_the_apparmor_remedy_is_a_line_that_a_shell_understands() -> None:
         (replace(GOOD, run=Disk("/" + "x" * 90, 1 << 30, True)), "disk_run", False, "troppo lungo", "LABKIT_RUN"),
         (replace(GOOD, home=Disk("/home/x", None, False)), "disk_home", False, "non posso scrivere", "HOME"),
         (replace(GOOD, python=(3, 9, 2)), "python", False, "3.11", "aggiorna"),
-        (replace(GOOD, jupyterlab=""), "jupyterlab", False, "non è installato", "pip install dentro-i-container"),
+        (replace(GOOD, jupyterlab=""), "jupyterlab", False, "non è installato", "make setup"),
         (replace(GOOD, cgroups=Cgroups()), "cgroup", False, "nessuna", "mount -t cgroup2"),
         (
             replace(GOOD, cgroups=Cgroups("v2", frozenset({"memory", "pids"}))),
