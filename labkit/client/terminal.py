@@ -152,7 +152,6 @@ class _Keys:
                     stdin = None
                     self._stream.close_stdin()
 
-
     def _tell_size(self, rows: int, columns: int) -> None:
         try:
             self._stream.resize(rows, columns)
