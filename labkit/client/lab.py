@@ -41,6 +41,15 @@ def current() -> Lab:
     raise NotFoundError("Nessun laboratorio è aperto in questo notebook.", "lab = Lab()")
 
 
+class NamespaceMap(Snapshot):
+    """Una :class:`~labkit.model.Snapshot` che in un notebook si disegna."""
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        from labkit.draw.namespaces import mimebundle
+
+        return mimebundle(self)
+
+
 class Lab:
     """Un laboratorio: un albero di processi in namespace suoi, dove nascono container veri.
 
@@ -163,7 +172,7 @@ class Lab:
     def namespaces(self) -> Snapshot:
         """Chi vive in quali namespace, adesso: il notebook, il laboratorio, processi e container."""
         me = ProcessInfo(os.getpid(), "notebook", _own_namespaces())
-        return Snapshot((me, *(ProcessInfo.from_json(row) for row in self.wire.call("namespaces"))))
+        return NamespaceMap((me, *(ProcessInfo.from_json(row) for row in self.wire.call("namespaces"))))
 
     def hold(self, who: Process | Container, kind: Kind) -> Held:
         """Tiene aperto il namespace ``kind`` di un processo: vive anche quando il processo finisce."""

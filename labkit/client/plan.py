@@ -59,7 +59,7 @@ class Plan:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         from labkit.draw.plan import mimebundle
 
-        return mimebundle(self.steps)
+        return mimebundle(self.steps, name=f"Piano di «{self.name}»")
 
     def __repr__(self) -> str:
         steps = self.steps
