@@ -144,7 +144,8 @@ def _address(folder: Path, pid: int | None) -> str | None:
     for info in list_running_servers():
         if Path(info["root_dir"]) == folder and pid in (None, info["pid"]) and _owned(info):
             token = f"?token={info['token']}" if info.get("token") else ""
-            return f"http://127.0.0.1:{info['port']}{info['base_url']}lab{token}"
+            # The root, not /lab: the server sends who comes there to its first page.
+            return f"http://127.0.0.1:{info['port']}{info['base_url']}{token}"
     return None
 
 
