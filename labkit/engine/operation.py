@@ -100,6 +100,11 @@ class Plan:
 
     def step(self, context: Context) -> Step:
         """Fa la prossima operazione e torna com'è andata."""
+        self.advance(context)
+        return self.describe(self.position - 1)
+
+    def advance(self, context: Context) -> None:
+        """Fa la prossima operazione senza raccontarla: chi ha fretta non paga la frase."""
         if self.position == len(self.operations):
             raise PlanError("Il piano è finito: non ci sono altri passi.")
         index = self.position
@@ -117,7 +122,6 @@ class Plan:
         self._states[index] = "done"
         self._errors[index] = ""
         self.position += 1
-        return self.describe(index)
 
     def _fail(self, index: int, error: LabError) -> None:
         self._states[index] = "failed"
@@ -137,7 +141,7 @@ class Plan:
         """Fa tutte le operazioni che restano; se una fallisce annulla quelle già fatte, al contrario."""
         try:
             while self.position < len(self.operations):
-                self.step(context)
+                self.advance(context)
         except LabError:
             self.rollback(context)
             raise
@@ -166,6 +170,10 @@ class Plan:
             microseconds=self._microseconds[index],
             error=self._errors[index],
         )
+
+    def times(self) -> list[float | None]:
+        """Quanto è costata ogni operazione, in microsecondi; ``None`` se non è fatta."""
+        return list(self._microseconds)
 
     def steps(self) -> tuple[Step, ...]:
         """Tutti i passi, fatti e da fare."""

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from pathlib import Path
 from types import MappingProxyType
 
-from labkit.errors import InvalidError, NotFoundError
-from labkit.kernel import libc
+from labkit.errors import InvalidError
+from labkit.kernel import libc, procfs
 
 _DOCKER = """
 AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_BIND_SERVICE NET_RAW SETFCAP SETGID SETPCAP SETUID
@@ -104,7 +103,8 @@ def names(bits: int) -> frozenset[str]:
 def last() -> int:
     """Il numero più alto che questo kernel conosce (``/proc/sys/kernel/cap_last_cap``)."""
     try:
-        return int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+        with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
+            return int(file.read())
     except (OSError, ValueError):
         return max(_BY_NUMBER)
 
@@ -144,9 +144,4 @@ def read(pid: int | str = "self") -> dict[str, frozenset[str]]:
     >>> sorted(read())
     ['CapAmb', 'CapBnd', 'CapEff', 'CapInh', 'CapPrm']
     """
-    try:
-        status = Path(f"/proc/{pid}/status").read_text(errors="replace")
-    except OSError:
-        raise NotFoundError(f"Il processo {pid} non c'è più.", "labkit ps") from None
-    fields = (line.partition(":") for line in status.splitlines() if line.startswith("Cap"))
-    return {name: names(int(value, 16)) for name, _, value in fields}
+    return {name: names(int(value, 16)) for name, value in procfs.status(pid).items() if name.startswith("Cap")}

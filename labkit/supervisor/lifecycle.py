@@ -6,7 +6,6 @@ Invariante: quello che un avvio non riuscito ha fatto è disfatto prima che il c
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 import time
 from collections.abc import Callable
@@ -46,7 +45,7 @@ def create(server: Server, spec_data: dict[str, Any]) -> Container:
     number = server.state.new_number()
     spec = replace(spec, name=server.state.choose_name(spec.name, number))
     image, place, lab, own = container_plan(server.launcher, spec, number)
-    container = Container(secrets.token_hex(6), spec.name, spec, image, place, lab, own, server.launcher.context())
+    container = Container(os.urandom(6).hex(), spec.name, spec, image, place, lab, own, server.launcher.context())
     container.requested = requested
     server.state.add(container)
     return container

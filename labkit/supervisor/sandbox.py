@@ -103,7 +103,9 @@ def build(folder: str, mode: str, scratch: str) -> Sandbox:
     libc.sethostname("laboratorio")
     _make_devices(sandbox.devices)
     sandbox.bridge = _make_bridge()
-    seccomp.program(capabilities.DOCKER_DEFAULT)  # compiled once, inherited by every child
+    # Computed once, inherited by every child.
+    seccomp.program(capabilities.DOCKER_DEFAULT)
+    capabilities.last()
     return sandbox
 
 

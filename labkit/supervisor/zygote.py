@@ -135,9 +135,9 @@ def run(plan: Plan, context: Context, report: Report) -> None:
     """Tutti i passi fino all'ultimo, poi il rapporto, poi l'ultimo: l'execve che non torna."""
     last = len(plan.operations) - 1
     while plan.position < last:
-        plan.step(context)
-    report.send(steps=[plan.describe(index).microseconds for index in range(last)])
-    plan.step(context)
+        plan.advance(context)
+    report.send(steps=plan.times()[:last])
+    plan.advance(context)
 
 
 def obey(plan: Plan, context: Context, report: Report) -> None:
