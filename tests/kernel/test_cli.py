@@ -14,6 +14,7 @@ import tempfile
 import termios
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -217,6 +218,20 @@ class TestAlone:
         assert not rundir.alive(record)
         if number != signal.SIGKILL:
             assert person.restored
+
+    def test_clean_removes_what_a_crash_left_layers_included(self, tmp_path: Path) -> None:
+        base, layers = Path(rundir.base()), tmp_path / "strati"
+        (base / "morto" / "lab").mkdir(parents=True)
+        (layers / "c1").mkdir(parents=True)
+        record = rundir.LabRecord("morto", 2**22 + 1, 5, 1, "direct", "root", 1.0, scratch=str(layers))
+        (base / "morto" / "lab.json").write_text(json.dumps(asdict(record)))
+        assert "toglierei" in labkit("clean", "-n").stdout.decode()
+        assert layers.exists()
+        done = labkit("clean")
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert "morto" in done.stdout.decode()
+        assert not layers.exists()
+        assert labkit("clean").stdout.decode() == "Non è rimasto niente.\n"
 
 
 # ---- with the notebook's laboratory

@@ -22,9 +22,10 @@ from typing import Any
 import pytest
 
 from labkit import cli, rundir
-from labkit.client import cleanup, commands, doctor, terminal
+from labkit.client import commands, doctor, terminal
+from labkit.client import lab as lab_module
 from labkit.client.italian import Parser, translate
-from labkit.errors import CommandError, InvalidError, LabClosedError, LabError, NotFoundError
+from labkit.errors import BackendError, CommandError, InvalidError, LabClosedError, LabError, NotFoundError
 from labkit.model import ContainerInfo, Feature, Port
 
 ROOT = Path(__file__).parents[2]
@@ -288,47 +289,56 @@ def leave(base: Path, name: str, **changes: Any) -> Path:
     return folder
 
 
+@pytest.fixture
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of laboratories, on a machine where none can be born: clean does it all by itself."""
+
+    def refused() -> None:
+        raise BackendError("Qui non nasce niente.")
+
+    monkeypatch.setattr(lab_module, "Lab", refused)
+    monkeypatch.setenv("LABKIT_RUN", str(tmp_path / "base"))
+    return tmp_path / "base"
+
+
 def test_clean_removes_the_dead_and_only_the_dead(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    base, elsewhere = tmp_path / "base", tmp_path / "altrove"
-    monkeypatch.setenv("LABKIT_RUN", str(base))
     dead = leave(base, "morto")
+    elsewhere = leave(tmp_path / "altrove", "collegato")
     kept = [
         leave(base, "vivo", guard_pid=os.getpid(), guard_starttime=rundir.start_time(os.getpid())),
         leave(base, "di-altri", mark="un-altro-programma"),
-        leave(base, "nome-diverso", id="morto"),
-        leave(elsewhere, "collegato"),
+        base / "senza-segno",
+        base / "rotto",
+        base / "collegato",
+        elsewhere / "lab" / "file",
     ]
     (base / "senza-segno").mkdir()
-    kept.append(base / "senza-segno")
     (base / "rotto").mkdir()
     (base / "rotto" / "lab.json").write_text("{")
-    kept.append(base / "rotto")
-    (base / "collegato").symlink_to(elsewhere / "collegato")
-    kept.append(base / "collegato")
+    (base / "collegato").symlink_to(elsewhere)
 
     assert cli.main(["clean", "--dry-run"]) == 0
-    assert capsys.readouterr().out == f"toglierei {dead} (laboratorio morto, morto)\n"
+    assert capsys.readouterr().out == f"toglierei {dead} (del laboratorio morto, che non c'è più)\n"
     assert dead.exists()
     assert cli.main(["clean"]) == 0
-    assert capsys.readouterr().out == f"tolto {dead}\n"
+    assert capsys.readouterr().out == f"tolto {dead} (del laboratorio morto, che non c'è più)\n"
     assert not dead.exists()
     assert all(path.exists() for path in kept)
-    assert (elsewhere / "collegato" / "lab" / "file").exists()
     assert cli.main(["clean"]) == 0
     assert capsys.readouterr().out == "Non è rimasto niente.\n"
 
 
-def test_clean_says_what_it_could_not_remove(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("LABKIT_RUN", str(tmp_path))
-    folder = leave(tmp_path, "morto")
-    monkeypatch.setattr(rundir, "remove", lambda path: None)
+def test_clean_says_what_it_could_not_remove(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # Layers on disk may hold files of the subordinate users; the record that names them must stay with them.
+    layers = tmp_path / "strati di morto"
+    layers.mkdir()
+    folder = leave(base, "morto", scratch=str(layers))
     assert cli.main(["clean"]) == 1
-    assert f"Rimedio: sudo rm -r {folder}" in capsys.readouterr().err
-    assert cleanup.leftovers() == [("morto", str(folder))]
+    assert capsys.readouterr().err == f"Non ho potuto togliere tutto. Rimedio: sudo rm -r {folder} '{layers}'\n"
+    assert folder.exists()
+    assert layers.exists()
 
 
 # ---- the terminal
