@@ -136,7 +136,7 @@ def animal(random: Random) -> str:
     """Un nome buono come hostname, per esempio ``volpe-42``.
 
     >>> animal(Random(1))
-    'lince-83'
+    'gufo-82'
     """
     return f"{random.choice(_ANIMALS)}-{random.randint(10, 99)}"
 
