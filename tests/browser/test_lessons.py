@@ -1,0 +1,149 @@
+"""Le lezioni come le fa uno studente: si apre la sua copia, si esegue tutto, si usano i widget."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser import ui
+from tests.browser.conftest import ROOT, Server
+
+Picture = Callable[[Page, str], None]
+LESSONS = sorted(path.name for path in (ROOT / "notebooks").glob("[0-9][0-9]-*.ipynb"))
+#: A whole lesson, on a slow machine with other tests beside it.
+LESSON_TIME = 300_000
+
+
+def test_there_are_lessons() -> None:
+    assert {"00-benvenuto.ipynb", "03-namespace.ipynb"} <= set(LESSONS)
+
+
+@pytest.fixture
+def problems(page: Page) -> list[str]:
+    """Gli errori che il browser scrive nella sua console."""
+    found: list[str] = []
+    page.on("console", lambda message: found.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: found.append(str(error)))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.kernel
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_the_students_copy_runs_from_top_to_bottom(
+    page: Page, server: Server, outside: list[str], problems: list[str], picture: Picture, lesson: str
+) -> None:
+    run_all(page, server, lesson)
+    name = lesson.removesuffix(".ipynb")
+    picture(page, f"{name}-fine")
+    for index, drawing in enumerate(page.locator(".lk-board").all()):
+        drawing.scroll_into_view_if_needed()
+        page.wait_for_timeout(400)  # a cell far away draws itself when it comes near
+        picture(page, f"{name}-widget-{index}")
+    cells = saved(page, server, lesson)["cells"]
+    assert [found for cell in cells if (found := error_of(cell))] == []
+    assert all(cell["execution_count"] for cell in cells if cell["cell_type"] == "code" and "".join(cell["source"]))
+    assert outside == []
+    assert problems == []
+
+
+@pytest.mark.slow
+@pytest.mark.kernel
+def test_the_map_of_the_namespaces_answers_to_mouse_and_keyboard(page: Page, server: Server, picture: Picture) -> None:
+    ui.open_lab(page, server.page("lab/tree/03-namespace.ipynb"))
+    idle(page)
+    run_until(page, "namespace_widget(lab)")
+    before = sources(saved(page, server, "03-namespace.ipynb"))
+    drawing = page.locator(".jp-NotebookPanel .lk-board", has=page.locator(".lk-cell")).first
+    drawing.scroll_into_view_if_needed()
+    cell = drawing.locator('.lk-cell[data-row="1"][data-col="0"]')
+    say = drawing.locator(".lk-say")
+
+    cell.hover()
+    expect(drawing.locator("svg.lk-lit .lk-band.lk-on").first).to_be_visible()
+    picture(page, "mappa-mouse")
+    heard = say.inner_text()
+    assert heard
+
+    cell.click()
+    expect(cell).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    beside = drawing.locator('.lk-cell[data-row="1"][data-col="1"]')
+    expect(beside).to_be_focused()
+    expect(say).not_to_have_text(heard)
+    page.keyboard.press("ArrowUp")
+    expect(drawing.locator('.lk-cell[data-row="0"][data-col="1"]')).to_be_focused()
+    picture(page, "mappa-tastiera")
+    page.keyboard.press("End")
+    expect(drawing.locator('.lk-cell[data-row="0"][data-col="7"]')).to_be_focused()
+    # The keys were for the map: JupyterLab has not taken one of them for an order about the cells.
+    assert sources(saved(page, server, "03-namespace.ipynb")) == before
+
+    page.get_by_role("button", name="Aggiorna").first.click()
+    expect(drawing.locator(".lk-problem").first).to_be_empty()
+
+
+def run_all(page: Page, server: Server, lesson: str) -> None:
+    """Open the lesson, run all its cells, wait for the last one."""
+    ui.open_lab(page, server.page(f"lab/tree/{lesson}"))
+    idle(page)
+    page.locator("#jp-MainMenu .lm-MenuBar-item").nth(3).click()
+    page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
+    waiting = page.locator('.jp-NotebookPanel .jp-InputPrompt:text-is("[*]:")')
+    expect(waiting.first).to_be_attached(timeout=10_000)
+    expect(waiting).to_have_count(0, timeout=LESSON_TIME)
+
+
+def run_until(page: Page, source: str) -> None:
+    """Run the cells above the first one that says ``source``, and that one."""
+    target = page.locator(".jp-NotebookPanel .jp-CodeCell", has_text=source).first
+    target.locator(".jp-InputArea-prompt").click()
+    page.locator("#jp-MainMenu .lm-MenuBar-item").nth(3).click()
+    page.locator(
+        '.lm-Menu-item[data-command="notebook:run-all-above"], .lm-Menu-item[data-command="runmenu:run-above"]'
+    ).first.click()
+    page.keyboard.press("Control+Enter")
+    expect(target.locator('.jp-InputPrompt:text-matches("\\\\[\\\\d+\\\\]:")')).to_be_visible(timeout=LESSON_TIME)
+
+
+def idle(page: Page) -> None:
+    """Wait for a kernel that has said who it is and has nothing to do."""
+    expect(page.locator(".jp-NotebookPanel .jp-Toolbar-kernelName").first).to_contain_text("labkit")
+    expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").first).to_be_attached(timeout=60_000)
+
+
+def saved(page: Page, server: Server, lesson: str) -> dict[str, Any]:
+    """The notebook on disk, after saving it as a student does."""
+    path: Path = server.folder / lesson
+    before = path.stat().st_mtime_ns
+    cell: Locator = page.locator(".jp-NotebookPanel .jp-Cell").first
+    cell.click()
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+s")
+    for _ in range(100):
+        if path.stat().st_mtime_ns != before:
+            break
+        page.wait_for_timeout(100)
+    return dict(json.loads(path.read_text()))
+
+
+def sources(notebook: dict[str, Any]) -> list[str]:
+    return ["".join(cell["source"]) for cell in notebook["cells"]]
+
+
+def error_of(cell: dict[str, Any]) -> str:
+    """The error that a cell shows, unless showing it is what the cell is for."""
+    if cell["cell_type"] != "code" or "raises-exception" in cell["metadata"].get("tags", []):
+        return ""
+    for output in cell["outputs"]:
+        if output["output_type"] == "error":
+            return f"{''.join(cell['source'])}\n→ {output['ename']}: {output['evalue']}"
+        if output["output_type"] == "stream" and re.search(r"Traceback|Error:", "".join(output["text"])):
+            return f"{''.join(cell['source'])}\n→ {''.join(output['text'])}"
+    return ""
