@@ -130,6 +130,7 @@ def consume(channel: Channel, *, quiet: bool = False, raise_errors: bool = False
 
 def _stop(channel: Channel) -> None:
     """SIGINT al comando, e SIGKILL se dopo un po' non è finito."""
+    channel.discard()
     for signal in ("SIGINT", "SIGKILL"):
         try:
             channel.interrupt(signal)

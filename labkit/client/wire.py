@@ -30,6 +30,7 @@ class Channel:
         self.number = number
         self.events: list[Any] = []
         self.closed = False
+        self._discarding = False
         self._frames: queue.Queue[Frame | None] = queue.Queue(_QUEUE)
         self._result: Any = None
         self._error: LabError | None = None
@@ -91,9 +92,19 @@ class Channel:
         """Un segnale al gruppo del processo attaccato a questo canale."""
         self.wire.call("interrupt", channel=self.number, signal=signal)
 
+    def discard(self) -> None:
+        """Da qui le uscite non interessano più: un canale pieno fermerebbe anche le risposte degli altri."""
+        self._discarding = True
+        waiting = [self._frames.get_nowait() for _ in range(self._frames.qsize())]
+        for frame in waiting:
+            if frame is None or frame.kind != Kind.STDIO:
+                self._frames.put(frame)
+
     def deliver(self, frame: Frame | None) -> None:
         """Dal thread che legge: un pezzo per chi percorre il canale."""
         while not self.closed:
+            if self._discarding and frame and frame.kind == Kind.STDIO:
+                return
             try:
                 self._frames.put(frame, timeout=0.5)
                 return
