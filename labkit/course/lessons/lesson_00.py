@@ -39,13 +39,14 @@ def _own_name(lab: Lab) -> Outcome:
     name = parameter("es-00-1")
 
     def steps() -> Iterator[Outcome]:
-        yield _running(lab, name)
-        hostname = lab.container(name).exec(["hostname"], quiet=True).output.strip()
+        yield _running(lab, "palestra")
+        hostname = lab.container("palestra").exec(["hostname"], quiet=True).output.strip()
         yield expect(
             hostname == name,
-            f"l'hostname «{name}» dentro il container",
+            f"l'hostname «{name}» dentro «palestra»",
             f"l'hostname «{hostname}»",
-            "Il nome del container e l'hostname sono due cose: lab.run ha name= e ha hostname=.",
+            "Il nome del container e l'hostname sono due cose: lab.run ha name= e ha hostname=. "
+            "Prima di rifarlo: lab.container('palestra').rm(force=True)",
         )
 
     return first_failure(steps())
@@ -140,11 +141,11 @@ EXERCISES = (
     Exercise(
         key="es-00-1",
         title="Un nome tuo",
-        goal="Avvia un container busybox che resta acceso, con nome e hostname {parametro}.",
+        goal="Avvia un container busybox «palestra» che resta acceso, con hostname {parametro}.",
         hints=(
             "Un container resta acceso finché il suo programma lavora: scegline uno lungo, e non aspettarlo.",
             "Servono quattro cose: un comando come ['sleep', '1000'], name=, hostname= e detach=True.",
-            "lab.run('busybox', ['sleep', '1000'], name=mio_nome, hostname=mio_nome, detach=True)",
+            "lab.run('busybox', ['sleep', '1000'], name='palestra', hostname=mio_nome, detach=True)",
         ),
         check=_own_name,
         parameter=animal,
