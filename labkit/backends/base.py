@@ -9,7 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from labkit.errors import BackendError
 
@@ -44,8 +44,11 @@ class Backend(Protocol):
         ...
 
 
-def start_guard(backend: str, lab_id: str) -> Started:
-    """Avvia il guardiano in un processo nuovo: il notebook non si sdoppia mai, perché ha più thread."""
+def start_guard(backend: str, lab_id: str, **more: Any) -> Started:
+    """Avvia il guardiano in un processo nuovo: il notebook non si sdoppia mai, perché ha più thread.
+
+    ``more`` si aggiunge alla sua configurazione.
+    """
     mine, theirs = socket.socketpair()
     client = os.pidfd_open(os.getpid())
     config = {
@@ -55,6 +58,7 @@ def start_guard(backend: str, lab_id: str) -> Started:
         "id": lab_id,
         "backend": backend,
         "paths": [path for path in sys.path if path],
+        **more,
     }
     try:
         process = subprocess.Popen(

@@ -7,9 +7,10 @@ import os
 from labkit.backends.base import Backend
 from labkit.backends.direct import DirectBackend
 from labkit.backends.fake import FakeBackend
+from labkit.backends.uml import UmlBackend
 from labkit.errors import InvalidError
 
-_BACKENDS: dict[str, type[Backend]] = {"direct": DirectBackend, "fake": FakeBackend}
+_BACKENDS: dict[str, type[Backend]] = {"direct": DirectBackend, "fake": FakeBackend, "uml": UmlBackend}
 
 #: L'ordine in cui ``auto`` li prova.
 AUTO = ("direct",)

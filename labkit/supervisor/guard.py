@@ -72,15 +72,22 @@ def guard(config: dict[str, Any], wire: socket.socket) -> None:
         door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         door.bind(f"{folder}/sock")
         door.listen(16)
-        keep_watch(config, mode, folder, wire, door)
+        if mode == "vm":
+            from labkit.supervisor import machine
+
+            machine.keep_watch(config, folder, wire, door)
+        else:
+            keep_watch(config, mode, folder, wire, door)
     finally:
         rundir.remove(folder)
 
 
 def choose_mode(backend: str) -> str:
-    """``root``, ``user`` (utente normale con una fila di subuid), ``nosub`` (un id solo) o ``fake``."""
+    """``root``, ``user`` (utente normale con una fila di subuid), ``nosub`` (un id solo), ``vm`` o ``fake``."""
     if backend == "fake":
         return "fake"
+    if backend in ("uml", "qemu"):
+        return "vm"
     if os.geteuid() == 0:
         return "root"
     return "user" if subordinate_ids() else "nosub"
@@ -144,7 +151,10 @@ def serve(channel: socket.socket) -> bool:
     data = channel.recv(4096)
     if not data:
         return False
-    ip, port = json.loads(data)["listen"]
+    request = json.loads(data)
+    if "listen" not in request:  # a port no longer wanted: the guard kept nothing of it
+        return True
+    ip, port = request["listen"]
     try:
         with socket.create_server((ip, port), backlog=128) as server:
             answer = json.dumps({"port": server.getsockname()[1]}).encode()

@@ -83,7 +83,10 @@ class DirectLauncher:
 
     def context(self) -> Context:
         return Context(
-            mountpoint=self.sandbox.mountpoint, bridge=self.sandbox.bridge, dev_template=self.sandbox.devices
+            mountpoint=self.sandbox.mountpoint,
+            bridge=self.sandbox.bridge,
+            dev_template=self.sandbox.devices,
+            userxattr=self.sandbox.mode != "vm",
         )
 
     def discard(self, lab: Plan, context: Context) -> None:

@@ -135,13 +135,15 @@ def publish(server: Server, container: Container) -> None:
     container.ports = tuple(opened)
 
 
-def unpublish(container: Container) -> None:
+def unpublish(server: Server, container: Container) -> None:
     """Chiude le porte aperte."""
     for pid in container.forwarders:
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
+    if container.forwarders:
+        server.unlisten([port.host_port for port in container.ports])
     container.forwarders.clear()
 
 
@@ -149,7 +151,7 @@ def ended(server: Server, container: Container, code: int) -> None:
     """Il programma è finito: il container è spento e le sue porte chiuse; con ``remove`` sparisce."""
     container.exit_code = code
     container.state = "exited"
-    unpublish(container)
+    unpublish(server, container)
     if container.started:
         server.note("die", container.name, exit_code=code)
     waiters, container.waiters = container.waiters, []
@@ -163,7 +165,7 @@ def destroy(server: Server, container: Container) -> None:
     """Toglie un container: processo, strato, indirizzo, nome. Farlo due volte non fa danno."""
     if container.task:
         container.task.kill(signal.SIGKILL)
-    unpublish(container)
+    unpublish(server, container)
     if server.state.containers.get(container.name) is not container:
         return
     server.state.remove(container)

@@ -99,6 +99,11 @@ class Server:
             "scegli un'altra porta, o lascia scegliere: publish='80'",
         )
 
+    def unlisten(self, ports: list[int]) -> None:
+        """Porte che non servono più: in una macchina virtuale le tiene aperte l'host."""
+        for port in ports:
+            self.guard.send(json.dumps({"unlisten": port}).encode())
+
 
 def serve_lab(config: dict[str, Any], wire: socket.socket, door: socket.socket, guard: socket.socket) -> None:
     """Fa il mondo del laboratorio e risponde ai client finché il primo non se ne va."""
@@ -116,7 +121,8 @@ def serve_lab(config: dict[str, Any], wire: socket.socket, door: socket.socket, 
     door.setblocking(False)
     loop.read(door.fileno(), lambda fd: _welcome(server, door))
     # The end of the wire is not enough: a process that inherited the client's socket keeps it open.
-    loop.read(config["client_pidfd"], lambda fd: setattr(loop, "running", False))
+    if "client_pidfd" in config:  # not in a virtual machine: there the client is on the other side
+        loop.read(config["client_pidfd"], lambda fd: setattr(loop, "running", False))
     # Everything alive now stays for ever: keep it out of the collector, and of the children's copies.
     gc.collect()
     gc.freeze()

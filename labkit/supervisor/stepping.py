@@ -72,7 +72,7 @@ def _unborn(server: Server, call: Call, container: Container) -> None:
         container.context = server.launcher.context()
         _answer(call, container, container.lab_plan.undo(container.context))
 
-    lifecycle.unpublish(container)
+    lifecycle.unpublish(server, container)
     birth.report.discard()  # its end is wanted: not a failure to tell
     task.on_exit[:] = [gone]
     task.kill(signal.SIGKILL)

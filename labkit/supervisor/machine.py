@@ -1,0 +1,199 @@
+"""Il guardiano di una macchina virtuale: la accende, le porta le connessioni, la spegne e non lascia niente.
+
+Come :mod:`labkit.supervisor.guard`, ma al posto del supervisore c'è una macchina: un programma (User
+Mode Linux o QEMU) con un canale verso il PID 1 che gira dentro (:mod:`labkit.supervisor.guest`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from typing import Any
+
+from labkit.errors import BackendError
+from labkit.kernel import libc, procfs
+from labkit.supervisor.loop import Loop
+from labkit.supervisor.mux import Mux
+
+#: Secondi che la macchina ha per spegnersi da sola quando il client ha finito.
+_GRACE = 3.0
+
+
+def keep_watch(config: dict[str, Any], folder: str, wire: socket.socket, door: socket.socket) -> None:
+    """Accende la macchina e fa da ponte finché uno dei due finisce."""
+    write_init(config, folder)
+    mine, theirs = socket.socketpair()
+    console = os.open(f"{folder}/console", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    command = [word.replace("{channel}", str(theirs.fileno())).replace("{folder}", folder) for word in config["vm"]["command"]]
+    pid = start(command, config["vm"]["env"], theirs.fileno(), console)
+    theirs.close()
+    os.close(console)
+    pidfd = os.pidfd_open(pid)
+    try:
+        bridge = Bridge(mine, wire.dup(), door, config["vm"]["window"], config["client_pidfd"], pidfd)
+        bridge.run()
+        if not bridge.mux.answered:
+            raise explain_death(folder)
+        wire.close()
+        wait_end(pidfd, _GRACE)
+    finally:
+        end_session(pid)
+        os.close(pidfd)
+
+
+def write_init(config: dict[str, Any], folder: str) -> None:
+    """Il programma che il kernel ospite esegue per primo: labkit, con la sua configurazione dentro."""
+    vm = config["vm"]
+    guest = {
+        "id": config["id"],
+        "backend": config["backend"],
+        "paths": config["paths"],
+        "path": os.environ.get("PATH", os.defpath),
+        "visible": vm["visible"],
+        "channel": vm["channel"],
+        "modules": vm["modules"],
+        "window": vm["window"],
+    }
+    text = f"#!{vm['python']} -IS\nimport sys\nsys.path.insert(0, {vm['source']!r})\n"
+    text += f"from labkit.supervisor.guest import main\nmain({guest!r})\n"
+    path = f"{folder}/init"
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.chmod(path, 0o755)
+
+
+def start(command: list[str], env: dict[str, str], channel: int, console: int) -> int:
+    """Il programma della macchina, in una sessione sua, legato alla vita del guardiano."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        os.setsid()
+        libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
+        null = os.open("/dev/null", os.O_RDWR)
+        os.dup2(null, 0)
+        os.dup2(console, 1)
+        os.dup2(console, 2)
+        os.set_inheritable(channel, True)
+        libc.close_range(3, channel - 1)
+        libc.close_range(channel + 1)
+        os.execvpe(command[0], command, {**os.environ, **env})
+    finally:
+        os._exit(127)
+
+
+def wait_end(pidfd: int, seconds: float) -> None:
+    """Aspetta che la macchina si spenga da sola."""
+    import select
+
+    select.select([pidfd], [], [], seconds)
+
+
+def end_session(leader: int) -> None:
+    """Ferma la macchina e i suoi aiutanti: tutti i processi della sua sessione."""
+    deadline = time.monotonic() + 2
+    while time.monotonic() < deadline:
+        members = session(leader)
+        for pid in members:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        if not members:
+            return
+        time.sleep(0.005)
+
+
+def session(leader: int) -> list[int]:
+    """I processi vivi della sessione ``leader`` (campo 6 di ``/proc/PID/stat``)."""
+    found = []
+    for pid in procfs.pids():
+        with contextlib.suppress(OSError, LookupError, IndexError):
+            fields = procfs.read(pid, "stat").rpartition(")")[2].split()
+            if int(fields[3]) == leader and fields[0] != "Z":
+                found.append(pid)
+    return found
+
+
+class Bridge:
+    """Il capo del canale sull'host: il primo client, quelli che bussano, le porte pubblicate."""
+
+    def __init__(
+        self, channel: socket.socket, wire: socket.socket, door: socket.socket, window: int, client: int, machine: int
+    ) -> None:
+        self.loop = Loop()
+        self.door = door
+        self.machine = machine
+        self.ports: dict[int, socket.socket] = {}
+        self.mux = Mux(
+            self.loop,
+            channel.detach(),
+            window=window,
+            patient=True,
+            opened=lambda target: None,
+            message=self._message,
+            lost=self._stop,
+        )
+        self.mux.connect(wire, "wire")
+        door.setblocking(False)
+        self.loop.read(door.fileno(), self._knock)
+        self.loop.read(client, lambda fd: self._kill())
+        self.loop.read(machine, lambda fd: self._stop())
+
+    def run(self) -> None:
+        self.loop.run()
+        for listener in (self.door, *self.ports.values()):
+            listener.close()
+
+    def _stop(self) -> None:
+        self.loop.running = False
+
+    def _kill(self) -> None:
+        """Il client è morto: la macchina non ha più nessuno per cui vivere."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.machine, signal.SIGKILL)
+        self._stop()
+
+    def _knock(self, fd: int) -> None:
+        with contextlib.suppress(OSError):
+            self.mux.connect(self.door.accept()[0], "door")
+
+    def _message(self, message: dict[str, Any]) -> None:
+        """Il supervisore, là dentro, vuole una porta dell'host, o non la vuole più."""
+        if "ready" in message:
+            return
+        if "unlisten" in message:
+            listener = self.ports.pop(message["unlisten"], None)
+            if listener:
+                self.loop.forget(listener.fileno())
+                listener.close()
+            return
+        ip, port = message["listen"]
+        try:
+            listener = socket.create_server((ip, port), backlog=128)
+        except OSError as problem:
+            self.mux.tell(errno=problem.errno or 0, text=problem.strerror or str(problem))
+            return
+        listener.setblocking(False)
+        number = listener.getsockname()[1]
+        self.ports[number] = listener
+        self.loop.read(listener.fileno(), lambda fd: self._visitor(number))
+        self.mux.tell(port=number)
+
+    def _visitor(self, number: int) -> None:
+        with contextlib.suppress(OSError):
+            self.mux.connect(self.ports[number].accept()[0], f"port-{number}")
+
+
+def explain_death(folder: str) -> BackendError:
+    """Perché la macchina non è arrivata a rispondere: le ultime righe della sua console."""
+    try:
+        with open(f"{folder}/console", encoding="utf-8", errors="replace") as file:
+            tail = file.read()[-600:].strip()
+    except OSError:
+        tail = ""
+    return BackendError(f"La macchina virtuale si è spenta prima di rispondere. La sua console diceva: {tail or '(niente)'}")
