@@ -1,0 +1,138 @@
+"""Prende un pacchetto dalla distribuzione senza essere root, e ne tiene i pezzi utili in ``~/.cache/labkit/kernels``.
+
+Invariante: una cartella della cache o è completa o non c'è (si prepara accanto e si rinomina), porta nel
+nome l'impronta SHA-256 del pacchetto, e due laboratori insieme ne scaricano uno solo (flock(2)).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from labkit.backends.deb import unpack
+from labkit.errors import BackendError
+
+#: Riceve una riga in italiano su quello che sta succedendo.
+Progress = Callable[[str], None]
+
+
+def silent(line: str) -> None:
+    """Non racconta niente."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """Un pacchetto come lo descrive l'indice di apt: ``size`` è in byte."""
+
+    name: str
+    version: str
+    size: int
+    sha256: str
+    depends: str = ""
+
+
+def cache() -> Path:
+    """La cartella dei kernel scaricati da questo utente."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(home, "labkit", "kernels")
+
+
+def cached(kind: str) -> Path | None:
+    """La cartella più recente di quel tipo (``uml``, ``linux``), se un laboratorio l'ha già preparata."""
+    found = [path for path in cache().glob(f"{kind}_*") if path.is_dir()]
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def describe(name: str) -> Package:
+    """Quello che l'indice di apt sa di un pacchetto (apt-cache(8)); non usa la rete."""
+    answer = _apt("apt-cache", "show", "--no-all-versions", name)
+    if answer.returncode != 0 or not answer.stdout:
+        raise BackendError(
+            f"Il pacchetto «{name}» non è nell'indice di apt di questa macchina.",
+            "sudo apt-get update, oppure dai un kernel a mano con LABKIT_UML o LABKIT_KERNEL",
+        )
+    fields = dict(line.split(": ", 1) for line in answer.stdout.splitlines() if ": " in line and line[0] != " ")
+    depends = fields.get("Depends", "")
+    return Package(name, fields["Version"], int(fields["Size"]), fields["SHA256"].lower(), depends)
+
+
+def obtain(
+    kind: str, packages: Sequence[Package], keep: Callable[[str], bool], finish: Callable[[Path], None], say: Progress
+) -> Path:
+    """La cartella ``kind_versione_impronta`` con i file scelti da ``keep``; se non c'è, scarica i pacchetti.
+
+    ``finish`` riceve la cartella prima che diventi visibile agli altri, per completarla.
+    """
+    first = packages[0]
+    target = cache() / f"{kind}_{first.version.replace(':', '%3a')}_{first.sha256[:12]}"
+    if target.is_dir():
+        return target
+    with alone(say):
+        if target.is_dir():  # someone else made it while we were waiting
+            return target
+        with tempfile.TemporaryDirectory(prefix=".nuovo-", dir=cache()) as folder:
+            content = Path(folder, "content")
+            content.mkdir(mode=0o755)
+            for package in packages:
+                archive = _download(package, Path(folder), say)
+                say(f"apro il pacchetto {package.name}…")
+                unpack(archive, content, keep)
+                archive.unlink()
+            finish(content)
+            content.rename(target)
+    return target
+
+
+def _download(package: Package, folder: Path, say: Progress) -> Path:
+    say(f"scarico il pacchetto {package.name} ({package.size / 1e6:.0f} MB)…")
+    answer = _apt("apt-get", "download", "-q", f"{package.name}={package.version}", cwd=folder)
+    found = list(folder.glob("*.deb"))
+    if answer.returncode != 0 or not found:
+        lines = [line for line in answer.stderr.splitlines() if line.startswith("E:")]
+        raise BackendError(
+            f"Il pacchetto «{package.name}» non si può scaricare: {lines[0][3:] if lines else 'apt-get non riesce'}",
+            f"controlla la rete, poi sudo apt-get update; oppure sudo apt-get install {package.name}",
+        )
+    with found[0].open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != package.sha256:
+        raise BackendError(f"Il pacchetto «{package.name}» scaricato non è quello dell'indice di apt: non lo apro.",
+                           "sudo apt-get update")  # fmt: skip
+    return found[0]
+
+
+def _apt(program: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    if shutil.which(program) is None:
+        raise BackendError(
+            "Qui non c'è apt: labkit non sa dove prendere un kernel da avviare.",
+            "installalo con gli strumenti della tua distribuzione, poi export LABKIT_UML=/percorso/linux "
+            "oppure export LABKIT_KERNEL=/percorso/vmlinuz",
+        )
+    # In English and without asking: the answers are read by a program.
+    environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
+    return subprocess.run(
+        [program, *arguments], cwd=cwd, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+
+
+@contextmanager
+def alone(say: Progress) -> Iterator[None]:
+    """Un lavoro alla volta nella cache di questo utente; il blocco finisce con il processo che lo tiene."""
+    cache().mkdir(parents=True, exist_ok=True)
+    with (cache() / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("un altro laboratorio sta scaricando lo stesso kernel: lo aspetto…")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        for forgotten in cache().glob(".nuovo-*"):  # of someone killed: whoever makes one holds this lock
+            shutil.rmtree(forgotten, ignore_errors=True)
+        yield
