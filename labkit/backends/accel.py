@@ -28,7 +28,7 @@ def accelerator(kernel: LinuxKernel, initrd: Path, say: Progress = silent, deadl
 
     Il verdetto resta nella cache finché non cambiano il kernel, QEMU o l'avvio di questa macchina.
     """
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+    if not openable():
         return "tcg"
     file = cache() / "accel.json"
     key = _key(kernel)
@@ -44,6 +44,11 @@ def accelerator(kernel: LinuxKernel, initrd: Path, say: Progress = silent, deadl
     temporary.write_text(json.dumps({"key": key, "accel": accel}))
     temporary.rename(file)
     return accel
+
+
+def openable() -> bool:
+    """Se questo utente può aprire ``/dev/kvm``: non vuol dire ancora che una macchina parta."""
+    return os.access("/dev/kvm", os.R_OK | os.W_OK)
 
 
 def boots(kernel: LinuxKernel, initrd: Path, accel: str, deadline: float) -> float | None:
