@@ -87,8 +87,11 @@ def _add(kind: Literal["user", "nosub"]) -> User:
         first = _free_range()
         span = f"{first}-{first + _COUNT - 1}"
         _shadow("/usr/sbin/usermod", "--add-subuids", span, "--add-subgids", span, name)
-    entry = pwd.getpwnam(name)
-    return User(name, entry.pw_uid, entry.pw_gid)
+    return _user(pwd.getpwnam(name))
+
+
+def _user(entry: pwd.struct_passwd) -> User:
+    return User(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
 
 def _remove(name: str) -> None:
@@ -107,14 +110,14 @@ def remove_stale() -> list[str]:
 
 
 @contextlib.contextmanager
-def temporary() -> Iterator[dict[str, User]]:
+def temporary() -> Iterator[dict[Mode, User]]:
     """I due utenti, ``user`` e ``nosub``; se chi ci ha lanciato li ha già fatti, quelli."""
     if given := os.environ.get(GIVEN):
-        entries = {kind: pwd.getpwuid(int(uid)) for kind, uid in (pair.split("=") for pair in given.split())}
-        yield {kind: User(entry.pw_name, entry.pw_uid, entry.pw_gid) for kind, entry in entries.items()}
+        uids = dict(pair.split("=") for pair in given.split())
+        yield {"user": _user(pwd.getpwuid(int(uids["user"]))), "nosub": _user(pwd.getpwuid(int(uids["nosub"])))}
         return
     remove_stale()
-    people: dict[str, User] = {}
+    people: dict[Mode, User] = {}
     try:
         people["user"] = _add("user")
         people["nosub"] = _add("nosub")
@@ -138,7 +141,7 @@ def hidden(path: Path, user: User) -> Path | None:
 class RunAs:
     """Esegue comandi come un altro utente: ambiente pulito, HOME e XDG_RUNTIME_DIR suoi e temporanei."""
 
-    people: Mapping[str, User]
+    people: Mapping[Mode, User]
     timeout: float = 600
 
     def __call__(self, who: Mode, argv: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
@@ -151,6 +154,25 @@ class RunAs:
         with home(user) as folder:
             command = list(argv) if user is None else [*self._doors(user), *_become(user), *argv]
             return subprocess.run(command, env={**environment(folder), **env}, **options)
+
+    def report(self, who: Mode, pytest: Sequence[str]) -> tuple[int, str]:
+        """Esegue un pytest, che scrive sullo schermo; dà il codice d'uscita e il rapporto JUnit."""
+        user = self.people[who]
+        with home(user) as folder:
+            command = [*self._doors(user), *_become(user), *pytest, f"--junit-xml={folder}/report.xml"]
+            done = subprocess.run(command, env=environment(folder), cwd=ROOT, timeout=self.timeout)
+            report = folder / "report.xml"
+            return done.returncode, report.read_text() if report.exists() else ""
+
+    def check(self) -> None:
+        """Rifiuta con una frase se gli utenti delle prove non riescono a leggere il corso o il suo Python."""
+        for who in self.people:
+            seen = self(who, [sys.executable, "-c", "import labkit, pytest"])
+            if seen.returncode:
+                raise RuntimeError(
+                    f"L'utente delle prove non riesce a usare {ROOT} (o il suo .venv): i file devono essere leggibili "
+                    f"da tutti. Prova con: chmod -R a+rX {ROOT}\n{seen.stderr.strip()}"
+                )
 
     def _doors(self, user: User) -> list[str]:
         """Il prefisso che rende raggiungibili la copia del corso e il suo Python, se per quell'utente non lo sono.
