@@ -206,9 +206,10 @@ class IdMap:
         """La riga in italiano; ``who`` è «l'utente» o «il gruppo»."""
         if self.count == 1:
             return f"{who} {self.inside} qui dentro è {who} {self.outside} fuori"
+        many = {"l'utente": "gli utenti", "il gruppo": "i gruppi"}.get(who, who)
         return (
-            f"{who} da {self.inside} a {self.inside + self.count - 1} qui dentro "
-            f"è {who} da {self.outside} a {self.outside + self.count - 1} fuori"
+            f"{many} da {self.inside} a {self.inside + self.count - 1} qui dentro "
+            f"sono {many} da {self.outside} a {self.outside + self.count - 1} fuori"
         )
 
 

@@ -51,7 +51,10 @@ def flags(names: tuple[str, ...]) -> int:
 
 
 def mount(source: str, target: str, fstype: str = "", *options: str, data: str = "") -> None:
-    """Monta come il comando ``mount``: ``mount("tmpfs", "/mnt", "tmpfs", "nosuid", data="size=1m")`` (mount(2))."""
+    """Monta come il comando ``mount``: ``mount("tmpfs", "/mnt", "tmpfs", "nosuid", data="size=1m")`` (mount(2)).
+
+    Come per la syscall, un ``bind`` nuovo ignora ``ro``: ci vuole un secondo ``"remount", "bind", "ro"``.
+    """
     libc.mount(source or None, target, fstype or None, flags(options), data or None)
 
 
