@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable
 
 from labkit.engine.rootfs import ImageRoot, Tree
-from labkit.errors import InvalidError, NotFoundError
+from labkit.errors import InvalidError, LabError, NotFoundError
 from labkit.kernel.mounts import overlay, umount
 
 #: Le cartelle vuote che ogni radice si aspetta, con i loro permessi.
