@@ -123,6 +123,10 @@ class Plan:
         self._errors[index] = ""
         self.position += 1
 
+    def charge(self, microseconds: float) -> None:
+        """Segna il costo vero dell'ultima operazione, se era stata fatta prima del tempo."""
+        self._microseconds[self.position - 1] = microseconds
+
     def _fail(self, index: int, error: LabError) -> None:
         self._states[index] = "failed"
         self._errors[index] = error.message

@@ -126,6 +126,9 @@ class FakeLauncher:
             become(plan, Context(), theirs)
         return _born(pid, own, stdio, mine, theirs)
 
+    def rest(self) -> None:
+        """Nessuno nasce prima del tempo."""
+
     def worker(self) -> Child:
         raise BackendError("Il laboratorio finto non ha processi da guidare a mano.", "Lab(backend='direct')")
 

@@ -25,6 +25,8 @@ class Loop:
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_count = 0
         self.running = True
+        #: Chiamato quando non c'è niente da fare, finché non arriva altro; torna subito se non serve.
+        self.idle: Callable[[], None] = lambda: None
         wake, self._wake = socket.socketpair()
         for end in (wake, self._wake):
             end.setblocking(False)
@@ -114,7 +116,11 @@ class Loop:
             while self._timers and self._timers[0][0] <= now:
                 heapq.heappop(self._timers)[2]()
             timeout = max(0.0, self._timers[0][0] - now) if self._timers else None
-            for key, events in self._selector.select(timeout):
+            ready = self._selector.select(0)
+            if not ready:
+                self.idle()
+                ready = self._selector.select(timeout)
+            for key, events in ready:
                 fd = key.fd
                 if events & selectors.EVENT_READ and fd in self._readers:
                     self._readers[fd](fd)

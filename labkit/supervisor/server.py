@@ -123,6 +123,7 @@ def serve_lab(config: dict[str, Any], wire: socket.socket, door: socket.socket, 
     gc.disable()
     hello = server.hello() | {"boot_ms": (time.monotonic() - started) * 1000}
     server.owner.send(pack_json(Kind.RET, 0, hello))
+    loop.idle = launcher.rest
     loop.run()
 
 
