@@ -26,6 +26,7 @@ class Join:
         child = server.launcher.join(plan, pidfd, stdin=stdin, tty=tty)
         os.close(child.pidfd)
         self.stdio = child.stdio
+        call.early = []
         self.report = ReportReader(server.loop, child.report, self._message, self._terminal, self._ended)
 
     def _message(self, message: dict[str, Any]) -> None:
@@ -37,10 +38,9 @@ class Join:
     def _born(self, pid: int) -> None:
         # It may have ended, and been reaped, before this message is read: the loop kept its exit code.
         task = self.task = Task(self.server.loop, pid)
-        task.listeners.append(self.call)
-        self.call.task = task
         task.on_exit.append(self._exited)
         task.attach_streams(self.stdio.stdin, self.stdio.stdout, self.stdio.stderr)
+        self.call.attach(task)
 
     def _terminal(self, master: int) -> None:
         if self.task:
