@@ -26,11 +26,6 @@ _CALL = re.compile(
     rf"(?P<before>description:\s*)?(?<=\W)\w*\.(?P<name>__|_n|_p|_np)\(\s*{_STRING}(?:\s*,\s*{_STRING})?"
 )
 
-#: The descriptions of the arguments of a command: for programs, nobody sees them.
-_UNSEEN = re.compile(r"^(Whether|The|Array of|Arguments? to|Options? for|Current working|Description of|Scope of)\b")
-#: Words that are the same in Italian: formats, programming languages, signs.
-_NAMES = re.compile(r"^(%\d|\W|\d)*$|^[A-Z][\w+#./ ()-]{0,24}$|^[a-z]{1,10}$")
-
 
 def unquoted(literal: str) -> str:
     """La frase scritta in un letterale di JavaScript."""
@@ -55,7 +50,7 @@ def in_code(text: str) -> Iterator[str]:
         if call["name"] in ("_p", "_np"):
             if call[4]:
                 yield f"{first}\x04{unquoted(call[4])}"
-        elif not (call["before"] or _UNSEEN.match(first)):
+        elif not call["before"]:  # the description of a command's argument: for programs, nobody sees it
             yield first
 
 
@@ -95,9 +90,9 @@ def installed(share: Path = SHARE) -> set[str]:
 
 
 def missing(share: Path = SHARE) -> list[str]:
-    """Le chiavi che nessun dominio del pacchetto italiano traduce, e che non sono nomi."""
+    """Le chiavi che nessun dominio del pacchetto italiano ha; un nome che resta uguale c'è, uguale."""
     known = set().union(*(sentences(domain) for domain in DOMAINS))
-    return sorted(key for key in installed(share) - known if not _NAMES.match(key.rpartition("\x04")[2]))
+    return sorted(installed(share) - known)
 
 
 def main() -> int:
