@@ -64,18 +64,24 @@ class Nursery:
         self._context = context
         self._size = size
         self._waiting: deque[Unborn] = deque()
+        self._last: Unborn | None = None
 
     def take(self) -> Unborn | None:
         """Un nascituro, se ce n'è uno."""
-        return self._waiting.popleft() if self._waiting else None
+        self._last = self._waiting.popleft() if self._waiting else None
+        return self._last
 
     def give_back(self, unborn: Unborn) -> None:
         """Chi l'aveva preso non ne ha fatto niente."""
         self._waiting.appendleft(unborn)
 
     def fill(self) -> None:
-        """Ne fa nascere uno, se ne mancano: si chiama quando non c'è altro da fare."""
-        if len(self._waiting) >= self._size:
+        """Ne fa nascere uno, se ne mancano: si chiama quando non c'è altro da fare.
+
+        Chi sta diventando un container, e ha ancora il filo con il supervisore, ha la precedenza.
+        """
+        becoming = self._last is not None and self._last.channel.fileno() >= 0
+        if becoming or len(self._waiting) >= self._size:
             return
         try:
             self._waiting.append(self._birth())
@@ -127,3 +133,7 @@ def rehearse() -> None:
     operations: tuple[Operation, ...] = split(plan(ContainerSpec("prova", ("prova",)), image, place))[1].operations
     for operation in pickle.loads(pickle.dumps(operations)):
         operation.describe()
+    rt.Netlink().close()
+    rt.veth_message(place.link, "eth0", 0, 0)
+    rt.address_message(0, place.ip, place.prefix)
+    rt.default_route_message(place.gateway)
