@@ -194,12 +194,12 @@ class WriteIdentity(Operation):
         etc = mounts.open_directory(context.root, "etc")
         try:
             for name, text in self.files().items():
-                # Unlink first: the image may have a symlink or a FIFO under this name.
+                new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
                 try:
+                    fd = os.open(name, new, 0o644, dir_fd=etc)
+                except FileExistsError:  # never write through it: the image may have a symlink or a FIFO there
                     os.unlink(name, dir_fd=etc)
-                except FileNotFoundError:
-                    pass
-                fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=etc)
+                    fd = os.open(name, new, 0o644, dir_fd=etc)
                 try:
                     os.write(fd, text.encode())
                 finally:
