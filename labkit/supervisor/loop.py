@@ -10,6 +10,9 @@ import socket
 import time
 from collections.abc import Callable
 
+#: epoll_wait(2) conta millisecondi in un int: chi ha pazienza senza fine si risveglia ogni tanto.
+_LONGEST = 3600.0
+
 Handler = Callable[[int], None]
 
 
@@ -115,7 +118,7 @@ class Loop:
             now = time.monotonic()
             while self._timers and self._timers[0][0] <= now:
                 heapq.heappop(self._timers)[2]()
-            timeout = max(0.0, self._timers[0][0] - now) if self._timers else None
+            timeout = min(max(0.0, self._timers[0][0] - now), _LONGEST) if self._timers else None
             ready = self._selector.select(0)
             if not ready:
                 self.idle()
