@@ -220,7 +220,7 @@ class Lab:
 def _spec(image: Any, command: options.Command, **wanted: Any) -> dict[str, Any]:
     known = {
         "name", "env", "hostname", "read_only", "user", "workdir", "network", "publish", "cap_add", "cap_drop",
-        "tty", "interactive", "init", "remove", "stop_signal",
+        "tty", "window", "interactive", "init", "remove", "stop_signal",
     }  # fmt: skip
     unknown = sorted(set(wanted) - known)
     if unknown:

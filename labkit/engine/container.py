@@ -82,6 +82,7 @@ def plan(spec: ContainerSpec, image: ImageRoot, place: Placement) -> Plan:
     operations += isolation_operations(
         hostname=name,
         tty=spec.tty,
+        window=spec.window,
         user=spec.user,
         caps=capabilities.compute(spec.cap_add, spec.cap_drop),
         command=spec.command or image.command,

@@ -70,9 +70,13 @@ class SetHostname(Operation):
 
 @dataclass(frozen=True)
 class NewSession(Operation):
-    """Una sessione propria: nessun terminale in comune con chi l'ha creato; con ``tty`` uno nuovo, suo."""
+    """Una sessione propria: nessun terminale in comune con chi l'ha creato; con ``tty`` uno nuovo, suo.
+
+    ``window`` sono le sue righe e colonne.
+    """
 
     tty: bool = False
+    window: tuple[int, ...] = ()
 
     syscall: ClassVar[str] = "setsid"
     man: ClassVar[str] = "setsid(2)"
@@ -86,7 +90,7 @@ class NewSession(Operation):
     def execute(self, context: Context) -> None:
         os.setsid()
         if self.tty and context.terminal:
-            context.terminal()
+            context.terminal(self.window)
 
 
 @dataclass(frozen=True)
@@ -278,6 +282,7 @@ def isolation_operations(
     *,
     hostname: str,
     tty: bool,
+    window: tuple[int, ...],
     user: str,
     caps: frozenset[str],
     command: tuple[str, ...],
@@ -291,7 +296,7 @@ def isolation_operations(
         MaskPaths(),
         SetHostname(hostname),
         DropPrivileges(user, names),
-        NewSession(tty),
+        NewSession(tty, window),
         LoadSeccomp(names),
         Execute(command, env, workdir, with_init),
     ]

@@ -35,7 +35,7 @@ class Context:
     pidfd: int = -1
     userxattr: bool = True
     dev_template: str = ""
-    terminal: Callable[[], None] | None = None
+    terminal: Callable[[tuple[int, ...]], None] | None = None
     release: Callable[[], None] = lambda: None
     announce: Callable[[int], None] = lambda pid: None
     undo: dict[str, Any] = field(default_factory=dict)

@@ -53,13 +53,15 @@ def execute(
     user: str | None = None,
     workdir: str | None = None,
     tty: bool = False,
+    window: list[int] | None = None,
     stdin: bool = False,
 ) -> None:
     """Un programma in più in un container che gira."""
     container, _ = running(server, name)
     if not command:
         raise InvalidError("exec ha bisogno di un comando.", f"labkit exec {name} ps")
-    spec = replace(container.spec, tty=tty, workdir=container.spec.workdir if workdir is None else workdir)
+    size = tuple(window or ())
+    spec = replace(container.spec, tty=tty, window=size, workdir=container.spec.workdir if workdir is None else workdir)
     environment = dict(containers.environment(spec, container.image)) | (env or {})
     plan = exec_plan(
         server.launcher,
@@ -69,6 +71,7 @@ def execute(
         user=spec.user if user is None else user,
         workdir=spec.workdir,
         tty=tty,
+        window=spec.window,
         caps=tuple(sorted(capabilities.compute(spec.cap_add, spec.cap_drop))),
     )
     pidfd = namespaces.open_process(container.program)
