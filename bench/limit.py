@@ -33,7 +33,8 @@ class Limit:
 
     def sample(self, count: int) -> list[Sample]:
         # The first container of a new laboratory finds everything cold, labkit's is long running: skip it.
-        argv = [self._program, self._rootfs, self._work, str(count + 1), self._variant, self._filter]
+        paths = [str(path) for path in (self._program, self._rootfs, self._work)]
+        argv = [*paths, str(count + 1), self._variant, str(self._filter)]
         done = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60)
         lines = [line.split() for line in done.stdout.splitlines()[1:]]
         return [Sample(float(first) / 1000, float(seen) / 1000) for first, seen in lines]
