@@ -4,11 +4,11 @@ export PYTHON
 setup   = @command -v $(PYTHON) >/dev/null || { echo "Serve Python 3.11 o più nuovo: sudo apt-get install python3 python3-venv"; exit 1; }; $(PYTHON) tools/setup.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test lint slides bench lock clean
+.PHONY: help setup lab test lint slides notebooks bench lock clean
 
 help: ## questo elenco
 	@echo "Dentro i container: un corso che i container li costruisce davvero."; echo
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 15
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
 setup: ## prepara la macchina per lab e test, e nient'altro
 	$(setup) setup
@@ -28,6 +28,10 @@ lint: ## solo stile, tipi e regole di importazione (meno di un minuto)
 slides: ## costruisce le presentazioni in slides/build, senza rete
 	$(setup) lab
 	@exec .venv/bin/labkit slides build
+
+notebooks: ## riesegue le lezioni di notebooks/ e ne conserva i risultati (per chi le scrive)
+	$(setup) setup
+	@exec .venv/bin/python -m labkit.course.execute notebooks/*.ipynb
 
 bench: ## misura l'avvio di un container accanto a bwrap, crun, runc, podman, docker
 	$(setup) bench

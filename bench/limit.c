@@ -1,10 +1,12 @@
 /* The physical limit: the container that labkit makes, made by the least C that makes it.
  *
- *     limit ROOTFS WORKDIR RUNS process|none|bridge          (two absolute paths; WORKDIR is empty)
+ *     limit ROOTFS WORKDIR RUNS process|none|bridge FILTER     (absolute paths; WORKDIR is empty)
  *
  * For every run one line: microseconds from the request to the program's first instruction (the
  * program writes CLOCK_MONOTONIC itself, see first.c), and to the moment its end is seen here.
  * `process` is fork+exec with no container at all: the floor under the floor.
+ *
+ * FILTER is the seccomp program that labkit loads, as an array of struct sock_filter.
  *
  * It runs as root and as a plain user alike: everything lives in a user namespace that maps one id.
  * What is made once for a whole laboratory (bridge, device nodes, empty mask) is outside the clock,
@@ -14,7 +16,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/audit.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/if_link.h>
@@ -26,7 +27,6 @@
 #include <linux/veth.h>
 #include <net/if.h>
 #include <signal.h>
-#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,11 +64,21 @@ static int64_t now(void)
     return t.tv_sec * 1000000000L + t.tv_nsec;
 }
 
-static void write_file(const char *path, const char *text)
+static void put(const char *path, int flags, const char *text)
 {
-    int fd = MUST(open(path, O_WRONLY | O_CLOEXEC));
+    int fd = MUST(open(path, O_WRONLY | O_CLOEXEC | flags, 0644));
     MUST(write(fd, text, strlen(text)));
     close(fd);
+}
+
+static void write_file(const char *path, const char *text)
+{
+    put(path, 0, text);
+}
+
+static void new_file(const char *path, const char *text)
+{
+    put(path, O_CREAT | O_EXCL, text);
 }
 
 /* ------------------------------------------------------------------ netlink: one batch, one answer */
@@ -207,9 +217,9 @@ static void attach(int tree, const char *path)
 
 static void mask(void)
 {
-    static const char *const hidden[] = {"proc/acpi", "proc/asound", "proc/kcore", "proc/keys", "proc/latency_stats",
-        "proc/sched_debug", "proc/scsi", "proc/timer_list", "proc/timer_stats", "sys/devices/virtual/powercap",
-        "sys/firmware"};
+    static const char *const hidden[] = {"proc/acpi", "proc/asound", "proc/interrupts", "proc/kcore", "proc/keys",
+        "proc/latency_stats", "proc/sched_debug", "proc/scsi", "proc/timer_list", "proc/timer_stats",
+        "sys/devices/virtual/powercap", "sys/firmware"};
     static const char *const fixed[] = {"proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"};
     struct stat s;
     for (size_t i = 0; i < sizeof hidden / sizeof *hidden; i++)
@@ -232,7 +242,11 @@ static void own_files(const char *overlay)
     attach(clone_tree("../dev", 1), "dev");
     MUST(mount("devpts", "dev/pts", "devpts", MS_NOSUID_ | MS_NOEXEC_, "newinstance,ptmxmode=0666,mode=0620"));
     MUST(mount("shm", "dev/shm", "tmpfs", QUIET, "mode=1777,size=64m"));
+    MUST(mount("mqueue", "dev/mqueue", "mqueue", QUIET, NULL));
     MUST(mount("sysfs", "sys", "sysfs", QUIET | MS_RDONLY_, NULL));
+    new_file("etc/hostname", "limit\n");
+    new_file("etc/hosts", "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n10.88.0.2\tlimit\n");
+    new_file("etc/resolv.conf", "# no names here\n");
     mask();
     MUST(syscall(SYS_pivot_root, ".", "."));
     MUST(umount2(".", MNT_DETACH_));
@@ -255,30 +269,18 @@ static void drop_capabilities(void)
     MUST(syscall(SYS_capset, &header, data));
 }
 
+static struct sock_filter filter[BPF_MAXINSNS];
+static struct sock_fprog program = {0, filter};
+
+static void read_filter(const char *path)
+{
+    int fd = MUST(open(path, O_RDONLY | O_CLOEXEC));
+    program.len = MUST(read(fd, filter, sizeof filter)) / sizeof *filter;
+    close(fd);
+}
+
 static void filter_syscalls(void)
 {
-    static const int refused[] = {SYS_acct, SYS_add_key, SYS_bpf, SYS_clock_adjtime, SYS_clock_settime, SYS_delete_module,
-        SYS_finit_module, SYS_fsconfig, SYS_fsmount, SYS_fsopen, SYS_fspick, SYS_init_module, SYS_kexec_load, SYS_keyctl,
-        SYS_mount, SYS_mount_setattr, SYS_move_mount, SYS_open_by_handle_at, SYS_open_tree, SYS_perf_event_open,
-        SYS_pivot_root, SYS_quotactl, SYS_reboot, SYS_request_key, SYS_setns, SYS_settimeofday, SYS_swapoff, SYS_swapon,
-        SYS_syslog, SYS_umount2, SYS_unshare, SYS_userfaultfd, SYS_vhangup};
-    enum { N = sizeof refused / sizeof *refused };
-#if defined(__x86_64__)
-    const uint32_t arch = AUDIT_ARCH_X86_64;
-#else
-    const uint32_t arch = AUDIT_ARCH_AARCH64;
-#endif
-    struct sock_filter code[N + 6] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, arch, 1, 0),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-    };
-    for (int i = 0; i < N; i++)
-        code[4 + i] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, refused[i], N - i, 0);
-    code[N + 4] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-    code[N + 5] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
-    struct sock_fprog program = {N + 6, code};
     MUST(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
     MUST(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0));
 }
@@ -312,6 +314,7 @@ static void make_laboratory(const char *lab)
     }
     MUST(mkdir("dev/pts", 0755));
     MUST(mkdir("dev/shm", 0755));
+    MUST(mkdir("dev/mqueue", 0755));
 }
 
 static void become_program(const char *path, int output)
@@ -361,10 +364,11 @@ static pid_t start_process(const char *rootfs, int output)
 
 int main(int argc, char **argv)
 {
-    if (argc != 5) {
-        dprintf(2, "limit ROOTFS WORKDIR RUNS process|none|bridge\n");
+    if (argc != 6) {
+        dprintf(2, "limit ROOTFS WORKDIR RUNS process|none|bridge FILTER\n");
         return 64;
     }
+    read_filter(argv[5]);
     const char *rootfs = argv[1], *lab = argv[2];
     int runs = atoi(argv[3]), container = strcmp(argv[4], "process") != 0, bridge = 0;
     if (container)

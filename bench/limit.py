@@ -6,6 +6,7 @@ import subprocess
 
 from bench.samples import Sample
 from bench.workshop import Workshop, compile_c
+from labkit.kernel import seccomp
 
 VARIANTS = {
     "process": "C: fork+exec, nessun container",
@@ -25,12 +26,15 @@ class Limit:
         self._program = workshop.path / "limit"
         self._rootfs = workshop.rootfs
         self._work = workshop.directory(self.name)
+        self._filter = workshop.path / "filter"
+        self._filter.write_bytes(seccomp.program())
         if not self._program.exists():
             compile_c("limit", self._program)
 
     def sample(self, count: int) -> list[Sample]:
         # The first container of a new laboratory finds everything cold, labkit's is long running: skip it.
-        argv = [str(self._program), str(self._rootfs), str(self._work), str(count + 1), self._variant]
+        paths = [str(path) for path in (self._program, self._rootfs, self._work)]
+        argv = [*paths, str(count + 1), self._variant, str(self._filter)]
         done = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60)
         lines = [line.split() for line in done.stdout.splitlines()[1:]]
         return [Sample(float(first) / 1000, float(seen) / 1000) for first, seen in lines]

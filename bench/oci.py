@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from labkit.engine.isolation import MASKED, READ_ONLY
+
 _CAPABILITIES = [
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
@@ -23,19 +25,14 @@ _CAPABILITIES = [
     "CAP_SETFCAP",
 ]
 _QUIET = ["nosuid", "noexec", "nodev"]
-_MASKED = (
-    "/proc/acpi /proc/asound /proc/kcore /proc/keys /proc/latency_stats /proc/sched_debug /proc/scsi "
-    "/proc/timer_list /proc/timer_stats /sys/devices/virtual/powercap /sys/firmware"
-)
-_READONLY = "/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger"
 
 
 def write_bundle(bundle: Path, rootfs: Path, cgroup: str | None) -> Path:
     """Write ``config.json``; ``cgroup`` is the cgroup under which the runtime may make its own."""
     linux: dict[str, Any] = {
         "namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount", "cgroup")],
-        "maskedPaths": _MASKED.split(),
-        "readonlyPaths": _READONLY.split(),
+        "maskedPaths": list(MASKED),
+        "readonlyPaths": list(READ_ONLY),
     }
     if cgroup is not None:
         linux["cgroupsPath"] = f"{cgroup}/{bundle.name}"

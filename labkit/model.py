@@ -103,6 +103,7 @@ class ContainerSpec:
     cap_add: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()
     tty: bool = False
+    window: tuple[int, ...] = ()
     interactive: bool = False
     init: bool = False
     remove: bool = False
@@ -133,6 +134,8 @@ class ContainerSpec:
             raise InvalidError(
                 f"La cartella di lavoro «{self.workdir}» deve cominciare con «/».", f"workdir='/{self.workdir}'"
             )
+        if self.window and (len(self.window) != 2 or not all(0 <= n <= 65535 for n in self.window)):
+            raise InvalidError(f"Un terminale ha righe e colonne: {self.window} non va bene.", "window=(24, 80)")
         if self.network not in ("bridge", "none"):
             raise InvalidError(f"La rete «{self.network}» non c'è: si può scegliere bridge o none.", "network='bridge'")
         if self.publish and self.network == "none":
@@ -153,7 +156,7 @@ class ContainerSpec:
                 values[key] = tuple(Port.from_json(p) for p in value)
             elif key in ("env", "labels"):
                 values[key] = tuple((str(k), str(v)) for k, v in value)
-            elif key in ("command", "cap_add", "cap_drop"):
+            elif key in ("command", "cap_add", "cap_drop", "window"):
                 values[key] = tuple(value)
             else:
                 kind = bool if known[key].type == "bool" else str
@@ -206,9 +209,10 @@ class IdMap:
         """La riga in italiano; ``who`` è «l'utente» o «il gruppo»."""
         if self.count == 1:
             return f"{who} {self.inside} qui dentro è {who} {self.outside} fuori"
+        many = {"l'utente": "gli utenti", "il gruppo": "i gruppi"}.get(who, who)
         return (
-            f"{who} da {self.inside} a {self.inside + self.count - 1} qui dentro "
-            f"è {who} da {self.outside} a {self.outside + self.count - 1} fuori"
+            f"{many} da {self.inside} a {self.inside + self.count - 1} qui dentro "
+            f"sono {many} da {self.outside} a {self.outside + self.count - 1} fuori"
         )
 
 

@@ -165,8 +165,12 @@ def overlay_disk() -> None:
 
 
 def _scratch(pid: int) -> str:
-    """Where the experiment of this pid may write on disk; :func:`run` removes it, whatever happened."""
-    return f"{tempfile.gettempdir()}/labkit-probe-{pid}"
+    """Where the experiment of this pid may write on disk, as a lab would; :func:`run` removes it, whatever happened."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = next(
+        (d for d in (cache, os.path.dirname(cache)) if os.access(d, os.W_OK | os.X_OK)), tempfile.gettempdir()
+    )
+    return f"{folder}/labkit-probe-{pid}"
 
 
 def _remove(base: str) -> None:

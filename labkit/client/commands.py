@@ -38,7 +38,10 @@ def run(args: argparse.Namespace) -> int:
             container = lab.run(args.image, args.command, detach=True, **wanted)
             print(container.id)
             return 0
-        return _attached(lab.open_run(args.image, args.command, interactive=args.interactive, **wanted), args)
+        channel = lab.open_run(
+            args.image, args.command, interactive=args.interactive, window=_window(args), **wanted
+        )
+        return _attached(channel, args)
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -48,7 +51,13 @@ def execute(args: argparse.Namespace) -> int:
     _need_terminal(args)
     with _connect(args.lab) as lab:
         channel = Container(lab, args.name).open_exec(
-            args.command, env=args.env, user=args.user, workdir=args.workdir, stdin=args.interactive, tty=args.tty
+            args.command,
+            env=args.env,
+            user=args.user,
+            workdir=args.workdir,
+            stdin=args.interactive,
+            tty=args.tty,
+            window=_window(args),
         )
         return _attached(channel, args)
 
@@ -73,6 +82,11 @@ def _need_terminal(args: argparse.Namespace) -> None:
             "togli -t, lascia -i",
             exit_code=1,
         )
+
+
+def _window(args: argparse.Namespace) -> tuple[int, ...]:
+    """The size with which the program's terminal is born: a program that asks at once already finds it."""
+    return terminal.window_size(1) if args.tty else ()
 
 
 class _Program:

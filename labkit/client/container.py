@@ -98,8 +98,9 @@ class Container:
         workdir: str | None = None,
         stdin: bool = False,
         tty: bool = False,
+        window: tuple[int, ...] = (),
     ) -> Channel:
-        """Come :meth:`exec`, ma torna il canale aperto: per chi ha un terminale da attaccarci."""
+        """Come :meth:`exec`, ma torna il canale aperto: per chi ha un terminale, di ``window`` righe e colonne."""
         words = options.command(command)
         if not words:
             raise LabError("exec ha bisogno di un comando.", "c.exec('ps')")
@@ -111,6 +112,7 @@ class Container:
             user=user,
             workdir=workdir,
             tty=tty,
+            window=list(window),
             stdin=stdin,
         )
 

@@ -123,6 +123,9 @@ class Lab:
         :class:`~labkit.client.output.Result`; con ``detach=True`` torna subito il
         :class:`~labkit.client.container.Container`. Senza ``detach`` il container sparisce alla fine
         (``remove=True``), come con ``--rm``.
+
+        ``cap_add="SYS_ADMIN"`` o ``"ALL"`` toglie le difese: un programma così può scoprire quello che
+        il laboratorio copre e, se il laboratorio è di root, scrivere nelle manopole del kernel.
         """
         gone = not detach if remove is None else remove
         spec = _spec(image, command, remove=gone, interactive=stdin is not None, **wanted)
@@ -217,7 +220,7 @@ class Lab:
 def _spec(image: Any, command: options.Command, **wanted: Any) -> dict[str, Any]:
     known = {
         "name", "env", "hostname", "read_only", "user", "workdir", "network", "publish", "cap_add", "cap_drop",
-        "tty", "interactive", "init", "remove", "stop_signal",
+        "tty", "window", "interactive", "init", "remove", "stop_signal",
     }  # fmt: skip
     unknown = sorted(set(wanted) - known)
     if unknown:

@@ -103,6 +103,7 @@ def spec(image: Any, cmd: Command, **options: Any) -> ContainerSpec:
         cap_add=_words(options.get("cap_add")),
         cap_drop=_words(options.get("cap_drop")),
         tty=bool(options.get("tty")),
+        window=tuple(options.get("window") or ()),
         interactive=bool(options.get("interactive")),
         init=bool(options.get("init")),
         remove=bool(options.get("remove")),

@@ -53,7 +53,10 @@ class Plan:
     def rollback(self) -> None:
         """Annulla tutto: il processo finisce, lo strato sparisce, il nome torna libero."""
         steps = self.steps
-        self.lab.wire.call("rm", name=self.name, force=True)
+        try:
+            self.lab.wire.call("rm", name=self.name, force=True)
+        except NotFoundError:
+            pass  # already undone: doing it twice does no harm
         self._steps = tuple(_undone(step) for step in steps)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """Il terminale di chi scrive, unito a un programma del laboratorio come fa ``docker run -it``.
 
 Invariante: comunque finisca (uscita, errore, Ctrl-C, SIGTERM, terminale chiuso), il terminale torna
-com'era. I tasti li manda un thread; quello che il programma scrive lo stampa chi chiama; i cambi di
-misura della finestra (SIGWINCH) arrivano al thread attraverso una pipe, mai da dentro un segnale.
+com'era. I tasti li manda un thread; quello che il programma scrive lo stampa chi chiama; i segnali
+(SIGWINCH per la finestra che cambia) arrivano al thread attraverso una pipe, e nessuno va perso anche
+quando il kernel li consegna a un altro thread.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import signal
 import termios
 import threading
 import tty
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType, TracebackType
 from typing import Any, Protocol
 
@@ -77,17 +78,25 @@ class RawMode:
 
 
 class _Signals:
-    """Handlers for as long as the program is attached; only the main thread may install them."""
+    """Handlers for as long as the program is attached; only the main thread may install them.
 
-    def __init__(self, handlers: dict[signal.Signals, Callable[[int, FrameType | None], Any]]) -> None:
+    Every signal also writes its number into ``pipe``, at once and from whatever thread it came to.
+    """
+
+    def __init__(self, handlers: Mapping[signal.Signals, Callable[[int, FrameType | None], Any]], pipe: int) -> None:
         self._handlers = handlers
+        self._pipe = pipe
         self._before: dict[signal.Signals, Any] = {}
+        self._pipe_before = -1
 
     def __enter__(self) -> None:
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, handler) for number, handler in self._handlers.items()}
+            self._pipe_before = signal.set_wakeup_fd(self._pipe, warn_on_full_buffer=False)
 
     def __exit__(self, *_: object) -> None:
+        if self._before:
+            signal.set_wakeup_fd(self._pipe_before)
         for number, handler in self._before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
@@ -96,14 +105,23 @@ def _leave(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """The keys thread does it: see :class:`_Signals`."""
+
+
+#: What is written to the keys thread, besides the numbers of signals.
+_RESIZE, _QUIT = 254, 255
+
+
 class _Keys:
     """The thread that carries keys and window sizes to the program."""
 
-    def __init__(self, stream: Stream, stdin: int | None, size: int | None) -> None:
+    def __init__(self, stream: Stream, raw: RawMode, stdin: int | None, size: int | None) -> None:
         self._stream = stream
+        self._raw = raw
         self._stdin = stdin
         self._size = size
-        self._wake, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._wake, self.pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="labkit-keys", daemon=True)
 
     def __enter__(self) -> _Keys:
@@ -112,26 +130,28 @@ class _Keys:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._tell(b"q")
+        self._tell(_QUIT)
         self._thread.join(1)
+
+    def close(self) -> None:
+        """The pipe, when no signal can be written to it any more."""
         if not self._thread.is_alive():
             os.close(self._wake)
-            os.close(self._waker)
+            os.close(self.pipe)
 
     def resized(self) -> None:
-        if self._size is not None:
-            self._tell(b"w")
+        self._tell(_RESIZE)
 
-    def _tell(self, what: bytes) -> None:
+    def _tell(self, what: int) -> None:
         try:
-            os.write(self._waker, what)
+            os.write(self.pipe, bytes((what,)))
         except BlockingIOError:
             return  # thousands of wake-ups are already there: one more says nothing new
 
     def _run(self) -> None:
         try:
             self._carry()
-        except (LabError, OSError):
+        except (LabError, OSError, termios.error):
             return  # the program or the terminal is gone: who prints will know
 
     def _carry(self) -> None:
@@ -140,10 +160,9 @@ class _Keys:
             ready, _, _ = select.select([self._wake] if stdin is None else [self._wake, stdin], [], [])
             if self._wake in ready:
                 said = os.read(self._wake, 4096)
-                if b"q" in said:
+                if _QUIT in said:
                     return
-                if self._size is not None:
-                    self._tell_size(*window_size(self._size))
+                self._heard(said)
             if stdin in ready and stdin is not None:
                 data = os.read(stdin, 65536)
                 if data:
@@ -151,6 +170,15 @@ class _Keys:
                 else:
                     stdin = None
                     self._stream.close_stdin()
+
+    def _heard(self, said: bytes) -> None:
+        if signal.SIGCONT in said:
+            self._raw.apply()  # after `kill -STOP` and `fg` the shell has put back its own modes
+        if self._size is not None and {_RESIZE, signal.SIGWINCH, signal.SIGCONT} & set(said):
+            self._tell_size(*window_size(self._size))
+        if {signal.SIGINT, signal.SIGTERM, signal.SIGHUP} & set(said):
+            # If the kernel gave it to another thread, the main one still sleeps: a nudge makes it look.
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGWINCH)
 
     def _tell_size(self, rows: int, columns: int) -> None:
         try:
@@ -172,21 +200,20 @@ def attach(stream: Stream, *, interactive: bool, tty: bool, stdin: int = 0, stdo
     dopo avere rimesso a posto il terminale.
     """
     raw = RawMode(stdin if tty and interactive else -1)
-    keys = _Keys(stream, stdin if interactive else None, stdout if tty and is_terminal(stdout) else None)
-
-    def woken(number: int, frame: FrameType | None) -> None:
-        raw.apply()  # after `kill -STOP` and `fg` the shell has put back its own modes
-        keys.resized()
-
-    handlers: dict[signal.Signals, Callable[[int, FrameType | None], Any]] = {
+    size = stdout if tty and is_terminal(stdout) else None
+    keys = _Keys(stream, raw, stdin if interactive else None, size)
+    handlers = {
         signal.SIGTERM: _leave,
         signal.SIGHUP: _leave,
+        signal.SIGWINCH: _nothing,
+        signal.SIGCONT: _nothing,
     }
-    if tty:
-        handlers |= {signal.SIGWINCH: lambda number, frame: keys.resized(), signal.SIGCONT: woken}
-    with _Signals(handlers), raw, keys:
-        for first, (name, data) in enumerate(stream):
-            if first == 0:
-                keys.resized()  # the first one may have come before the program's terminal
-            _write(stderr if name == "stderr" else stdout, data)
+    try:
+        with raw, _Signals(handlers, keys.pipe), keys:
+            for first, (name, data) in enumerate(stream):
+                if first == 0:
+                    keys.resized()  # the first one may have come before the program's terminal
+                _write(stderr if name == "stderr" else stdout, data)
+    finally:
+        keys.close()
     return stream.exit_code if stream.exit_code is not None else 125

@@ -10,6 +10,7 @@ import os
 import queue
 import socket
 import threading
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -100,16 +101,15 @@ class Channel:
             if frame is None or frame.kind != Kind.STDIO:
                 self._frames.put(frame)
 
-    def deliver(self, frame: Frame | None) -> None:
-        """Dal thread che legge: un pezzo per chi percorre il canale."""
-        while not self.closed:
-            if self._discarding and frame and frame.kind == Kind.STDIO:
-                return
-            try:
-                self._frames.put(frame, timeout=0.5)
-                return
-            except queue.Full:
-                continue
+    def offer(self, frame: Frame | None) -> bool:
+        """Dal thread che legge: un pezzo per chi percorre il canale; ``False`` se per ora non ci sta."""
+        if self.closed or (self._discarding and frame and frame.kind == Kind.STDIO):
+            return True
+        try:
+            self._frames.put(frame, timeout=0.5)
+        except queue.Full:
+            return False
+        return True
 
 
 class Wire:
@@ -119,7 +119,8 @@ class Wire:
         self._sock = sock
         self._owner = os.getpid()
         self._lock = threading.Lock()
-        self._channels: dict[int, Channel] = {}
+        # Weak: a channel that its owner has dropped must not hold up the others.
+        self._channels: weakref.WeakValueDictionary[int, Channel] = weakref.WeakValueDictionary()
         self._next = 0
         self.closed = False
         greeting = Channel(self, 0)
@@ -169,19 +170,22 @@ class Wire:
         try:
             while data := self._sock.recv(1 << 18):
                 for frame in decoder.feed(data):
-                    channel = self._channels.get(frame.channel)
-                    if channel is None:
-                        continue
-                    if frame.kind in (Kind.RET, Kind.ERR):
-                        del self._channels[frame.channel]
-                    channel.deliver(frame)
+                    self._deliver(frame.channel, frame)
         except (OSError, ProtocolError):
             pass
         with self._lock:
             self.closed = True
-            waiting, self._channels = list(self._channels.values()), {}
-        for channel in waiting:
-            channel.deliver(None)
+        for number in list(self._channels):
+            self._deliver(number, None)
+
+    def _deliver(self, number: int, frame: Frame | None) -> None:
+        """Aspetta che il pezzo trovi posto nel suo canale, finché qualcuno tiene il canale."""
+        while (channel := self._channels.get(number)) is not None:
+            if channel.offer(frame):
+                if frame is None or frame.kind in (Kind.RET, Kind.ERR):
+                    self._channels.pop(number, None)
+                return
+            del channel
 
     def close(self) -> None:
         """Chiude la presa: il laboratorio, se era il suo primo client, finisce."""

@@ -90,7 +90,7 @@ def server_command(folder: Path, port: int = 8888, *, retries: int = 50, page: s
     """Il comando che avvia JupyterLab sulla copia in ``folder``, sulla pagina ``page`` o sulla prima lezione."""
     state = folder / STATE
     return [
-        *(sys.executable, "-m", "jupyterlab", "--no-browser"),
+        *(sys.executable, "-m", "labkit.course.italiano.server", "--no-browser"),
         *(("--allow-root",) if os.geteuid() == 0 else ()),
         "--ServerApp.ip=127.0.0.1",
         f"--ServerApp.port={port}",

@@ -49,7 +49,8 @@ class CloneProcess(Operation):
         return f"crea il processo in namespace nuovi: {', '.join(self.kinds)}"
 
     def execute(self, context: Context) -> None:
-        context.pid, context.pidfd = libc.clone3(namespaces.flags(self.kinds))
+        if context.pid < 0:  # else it was born before, while the lab had nothing to do
+            context.pid, context.pidfd = libc.clone3(namespaces.flags(self.kinds))
 
     def undo(self, context: Context) -> None:
         """Niente da fare: il supervisore finisce il processo e con lui i namespace."""
@@ -81,6 +82,7 @@ def plan(spec: ContainerSpec, image: ImageRoot, place: Placement) -> Plan:
     operations += isolation_operations(
         hostname=name,
         tty=spec.tty,
+        window=spec.window,
         user=spec.user,
         caps=capabilities.compute(spec.cap_add, spec.cap_drop),
         command=spec.command or image.command,

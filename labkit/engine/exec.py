@@ -71,6 +71,7 @@ def plan(
     user: str,
     workdir: str,
     tty: bool,
+    window: tuple[int, ...] = (),
     caps: tuple[str, ...],
 ) -> Plan:
     """Il piano di ``exec``: entra, nasce, perde potere, diventa il programma."""
@@ -79,7 +80,7 @@ def plan(
             JoinContainer(pid),
             CloneInside(),
             DropPrivileges(user, caps),
-            NewSession(tty),
+            NewSession(tty, window),
             LoadSeccomp(caps),
             Execute(command, env, workdir),
         )

@@ -70,9 +70,13 @@ class SetHostname(Operation):
 
 @dataclass(frozen=True)
 class NewSession(Operation):
-    """Una sessione propria: nessun terminale in comune con chi l'ha creato; con ``tty`` uno nuovo, suo."""
+    """Una sessione propria: nessun terminale in comune con chi l'ha creato; con ``tty`` uno nuovo, suo.
+
+    ``window`` sono le sue righe e colonne.
+    """
 
     tty: bool = False
+    window: tuple[int, ...] = ()
 
     syscall: ClassVar[str] = "setsid"
     man: ClassVar[str] = "setsid(2)"
@@ -86,7 +90,7 @@ class NewSession(Operation):
     def execute(self, context: Context) -> None:
         os.setsid()
         if self.tty and context.terminal:
-            context.terminal()
+            context.terminal(self.window)
 
 
 @dataclass(frozen=True)
@@ -124,13 +128,15 @@ def _mapped(number: int, which: str) -> bool:
 
 def identify(user: str) -> Identity:
     """Da ``utente[:gruppo]`` (nomi o numeri, come ``docker run -u``) all'identità, letta nella radice attuale."""
+    if not user:  # root, as almost always: nothing to look up
+        return Identity(0, 0, (), "/root")
     name, _, group = user.partition(":")
     passwd = [row for row in _user_file("/etc/passwd") if len(row) >= 6 and row[2].isdecimal() and row[3].isdecimal()]
     row = next((row for row in passwd if name in (row[0], row[2])), None)
     if row:
         uid, gid, home = int(row[2]), int(row[3]), row[5] or "/"
-    elif name.isdecimal() or not name:
-        uid, gid, home = int(name or 0), 0, "/" if name not in ("", "0") else "/root"
+    elif name.isdecimal():
+        uid, gid, home = int(name), 0, "/" if int(name) else "/root"
     else:
         raise NotFoundError(f"L'utente «{name}» non c'è in /etc/passwd dell'immagine.", "user='0' oppure user='1000'")
     groups: tuple[int, ...] = ()
@@ -276,6 +282,7 @@ def isolation_operations(
     *,
     hostname: str,
     tty: bool,
+    window: tuple[int, ...],
     user: str,
     caps: frozenset[str],
     command: tuple[str, ...],
@@ -289,7 +296,7 @@ def isolation_operations(
         MaskPaths(),
         SetHostname(hostname),
         DropPrivileges(user, names),
-        NewSession(tty),
+        NewSession(tty, window),
         LoadSeccomp(names),
         Execute(command, env, workdir, with_init),
     ]

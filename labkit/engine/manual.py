@@ -110,6 +110,8 @@ class Mount(Operation):
     man: ClassVar[str] = "mount(2)"
 
     def describe(self) -> str:
+        if "remount" in self.options:
+            return f"cambia le opzioni del mount {self.target}: {', '.join(self.options[1:])}"
         if not self.fstype and not self.source:
             return f"cambia la propagazione di {self.target}: {', '.join(self.options)}"
         return f"monta {self.fstype or self.source} su {self.target}"

@@ -32,10 +32,8 @@ class ConnectVeth(Operation):
             os.close(namespace)
 
     def undo(self, context: Context) -> None:
-        """Niente da fare: il cavo muore con il namespace di rete del container.
-
-        Cancellarlo a mano costerebbe un'attesa del kernel di decine di millisecondi.
-        """
+        """Stacca il cavo. Quando finisce il container ci pensa il kernel, e nessuno aspetta."""
+        context.netlink.talk(rt.delete_message(self.link))
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,15 @@ class ConfigureNetwork(Operation):
             inside.close()
 
     def undo(self, context: Context) -> None:
-        """Niente da fare: le interfacce muoiono con il namespace di rete del container."""
+        inside = rt.Netlink()
+        try:
+            messages = [rt.down_message(rt.LOOPBACK_INDEX)]
+            if self.ip:
+                index = rt.index_of(INTERFACE)
+                messages += [rt.remove_address_message(index, self.ip, self.prefix), rt.down_message(index)]
+            inside.talk(*messages)
+        finally:
+            inside.close()
 
 
 def network_operations(link: str, ip: str, prefix: int, gateway: str) -> list[Operation]:

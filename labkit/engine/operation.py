@@ -35,7 +35,7 @@ class Context:
     pidfd: int = -1
     userxattr: bool = True
     dev_template: str = ""
-    terminal: Callable[[], None] | None = None
+    terminal: Callable[[tuple[int, ...]], None] | None = None
     release: Callable[[], None] = lambda: None
     announce: Callable[[int], None] = lambda pid: None
     undo: dict[str, Any] = field(default_factory=dict)
@@ -122,6 +122,10 @@ class Plan:
         self._states[index] = "done"
         self._errors[index] = ""
         self.position += 1
+
+    def charge(self, microseconds: float) -> None:
+        """Segna il costo vero dell'ultima operazione, se era stata fatta prima del tempo."""
+        self._microseconds[self.position - 1] = microseconds
 
     def _fail(self, index: int, error: LabError) -> None:
         self._states[index] = "failed"

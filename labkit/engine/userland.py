@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable
 
 from labkit.engine.rootfs import ImageRoot, Tree
-from labkit.errors import LabError, NotFoundError
+from labkit.errors import InvalidError, LabError, NotFoundError
 from labkit.kernel.mounts import overlay, umount
 
 #: Le cartelle vuote che ogni radice si aspetta, con i loro permessi.
@@ -58,7 +58,13 @@ def directory(path: str) -> ImageRoot:
         raise NotFoundError(
             f"«{path}» {why}: come immagine ci vuole una cartella con dentro una radice.", "ls -ld " + path
         )
-    return ImageRoot(path, (Tree("", (os.path.abspath(path),)),))
+    whole = os.path.abspath(path)
+    if whole.split("/")[1] in ("", "proc", "sys", "dev"):
+        raise InvalidError(
+            f"«{path}» non può fare da immagine: overlay non sovrappone la radice né i filesystem del kernel.",
+            "per i programmi di questa macchina: lab.run('host', …)",
+        )
+    return ImageRoot(path, (Tree("", (whole,)),))
 
 
 def busybox(folder: str) -> ImageRoot:
@@ -168,6 +174,12 @@ def _hide_private(source: str, mask: str) -> None:
 
 
 def _skeleton(root: str) -> str:
+    """Una radice vuota da riempire; quello che un tentativo fallito avesse lasciato sparisce."""
+    if os.path.isdir(root):
+        import shutil  # slow to import, and almost never needed
+
+        for left in (root, f"{root}.etc", f"{root}.usr"):
+            shutil.rmtree(left, ignore_errors=True)
     os.makedirs(root, 0o755)
     for name, mode in _SKELETON.items():
         os.mkdir(f"{root}/{name}")

@@ -7,6 +7,7 @@ Un filesystem si prepara staccato (fsopen(2), fsmount(2)) e poi si attacca a una
 from __future__ import annotations
 
 import os
+import stat
 
 from labkit.errors import InvalidError, KernelError
 from labkit.kernel import libc
@@ -51,7 +52,10 @@ def flags(names: tuple[str, ...]) -> int:
 
 
 def mount(source: str, target: str, fstype: str = "", *options: str, data: str = "") -> None:
-    """Monta come il comando ``mount``: ``mount("tmpfs", "/mnt", "tmpfs", "nosuid", data="size=1m")`` (mount(2))."""
+    """Monta come il comando ``mount``: ``mount("tmpfs", "/mnt", "tmpfs", "nosuid", data="size=1m")`` (mount(2)).
+
+    Come per la syscall, un ``bind`` nuovo ignora ``ro``: ci vuole un secondo ``"remount", "bind", "ro"``.
+    """
     libc.mount(source or None, target, fstype or None, flags(options), data or None)
 
 
@@ -142,42 +146,32 @@ def read_only(target: str, *, recursive: bool = False) -> None:
         os.close(fd)
 
 
+#: Quello che /proc e /sys hanno già, e che un remount deve ripetere.
+_QUIET = libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC
+
+
 def bind_read_only(path: str) -> bool:
-    """Copre ``path`` con sé stesso in sola lettura; ``False`` se non c'è."""
+    """Copre ``path`` (in /proc o /sys) con sé stesso in sola lettura; ``False`` se non c'è."""
     try:
-        tree = libc.open_tree(path)
+        libc.mount(path, path, None, libc.MS_BIND)
     except KernelError as problem:
         if problem.name == "ENOENT":
             return False
         raise
-    try:
-        libc.mount_setattr(tree, libc.MOUNT_ATTR_RDONLY, 0, libc.AT_EMPTY_PATH | libc.AT_RECURSIVE)
-        target = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        try:
-            libc.move_mount(tree, target, path)
-        finally:
-            os.close(target)
-    finally:
-        os.close(tree)
+    libc.mount(None, path, None, libc.MS_REMOUNT | libc.MS_BIND | libc.MS_RDONLY | _QUIET)
     return True
 
 
 def mask(path: str, null: str = "/dev/null") -> bool:
     """Nasconde ``path``: un file sotto ``/dev/null``, una cartella sotto un tmpfs vuoto; ``False`` se non c'è."""
     try:
-        is_directory = os.path.isdir(path) and not os.path.islink(path)
-        if not is_directory and not os.path.lexists(path):
-            return False
-        if is_directory:
-            libc.mount(
-                "tmpfs", path, "tmpfs", libc.MS_RDONLY | libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC, "size=0"
-            )
-        else:
-            libc.mount(null, path, None, libc.MS_BIND)
-    except KernelError as problem:
-        if problem.name == "ENOENT":
-            return False
-        raise
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return False
+    if stat.S_ISDIR(mode):
+        libc.mount("tmpfs", path, "tmpfs", libc.MS_RDONLY | _QUIET, "size=0")
+    else:
+        libc.mount(null, path, None, libc.MS_BIND)
     return True
 
 

@@ -32,6 +32,19 @@ def start_time(pid: int) -> int:
     return int(read(pid, "stat").rpartition(")")[2].split()[19])
 
 
+def children(pid: int) -> list[int]:
+    """I figli del processo, dal più vecchio (campi 4 e 22 di ``stat``)."""
+    found = []
+    for other in pids():
+        try:
+            fields = read(other, "stat").rpartition(")")[2].split()
+        except NotFoundError:
+            continue
+        if int(fields[1]) == pid:
+            found.append((int(fields[19]), other))
+    return [child for _, child in sorted(found)]
+
+
 def comm(pid: int | str = "self") -> str:
     """Il nome breve del processo."""
     return read(pid, "comm").rstrip("\n")

@@ -16,7 +16,7 @@ from labkit.kernel.explain import error
 Message = tuple[int, int, bytes]
 
 # linux/rtnetlink.h, linux/netlink.h, linux/if_link.h, linux/if_addr.h
-RTM_NEWLINK, RTM_NEWADDR, RTM_NEWROUTE = 16, 20, 24
+RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_DELADDR, RTM_NEWROUTE = 16, 17, 20, 21, 24
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_CREATE = 1, 4, 0x200, 0x400
 NLMSG_ERROR = 2
 IFLA_IFNAME, IFLA_MASTER, IFLA_LINKINFO, IFLA_NET_NS_FD = 3, 10, 18, 28
@@ -44,6 +44,16 @@ def up_message(index: int) -> Message:
     return RTM_NEWLINK, 0, _link(index)
 
 
+def down_message(index: int) -> Message:
+    """Spegne l'interfaccia ``index``; le strade che passavano di lì spariscono."""
+    return RTM_NEWLINK, 0, _link(index, up=False)
+
+
+def delete_message(name: str) -> Message:
+    """Toglie l'interfaccia ``name``; di un cavo, anche l'altro capo."""
+    return RTM_DELLINK, 0, struct.pack("=BxHiII", 0, 0, 0, 0, 0) + _attribute(IFLA_IFNAME, _name(name))
+
+
 def bridge_message(name: str) -> Message:
     """Crea un bridge acceso."""
     info = _attribute(IFLA_LINKINFO, _attribute(IFLA_INFO_KIND, b"bridge"))
@@ -64,10 +74,18 @@ def veth_message(name: str, peer: str, peer_namespace: int, master: int) -> Mess
 
 def address_message(index: int, ip: str, prefix: int) -> Message:
     """Dà all'interfaccia un indirizzo IPv4 con la sua maschera."""
+    return RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, _address(index, ip, prefix)
+
+
+def remove_address_message(index: int, ip: str, prefix: int) -> Message:
+    """Toglie all'interfaccia un indirizzo."""
+    return RTM_DELADDR, 0, _address(index, ip, prefix)
+
+
+def _address(index: int, ip: str, prefix: int) -> bytes:
     raw = socket.inet_aton(ip)
     body = struct.pack("=BBBBi", socket.AF_INET, prefix, 0, 0, index)
-    body += _attribute(IFA_LOCAL, raw) + _attribute(IFA_ADDRESS, raw)
-    return RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, body
+    return body + _attribute(IFA_LOCAL, raw) + _attribute(IFA_ADDRESS, raw)
 
 
 def default_route_message(gateway: str) -> Message:

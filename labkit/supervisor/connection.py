@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 _HIGH = 1 << 20
 _LOW = 1 << 18
 
+#: Oltre questi byte non ancora letti dal programma si smette di ascoltare chi li manda.
+_STDIN_LIMIT = 1 << 20
+
 
 class Call:
     """Una richiesta aperta: il canale su cui rispondere e il processo a cui è attaccata.
 
-    ``readonly`` è di chi guarda soltanto (logs): non può scrivere al processo né fermarlo.
+    ``readonly`` è di chi guarda soltanto (logs): non può scrivere al processo né fermarlo. ``early`` tiene
+    lo stdin arrivato prima del processo, per i verbi che ne aspettano uno.
     """
 
     def __init__(self, connection: Connection, channel: int) -> None:
@@ -29,6 +33,26 @@ class Call:
         self.channel = channel
         self.task: Task | None = None
         self.readonly = False
+        self.early: list[bytes] | None = None
+
+    def attach(self, task: Task) -> None:
+        """Il processo della richiesta è nato: le sue uscite arrivano qui, e lo stdin che aspettava va a lui."""
+        self.task = task
+        task.listeners.append(self)
+        early, self.early = self.early, None
+        for data in early or ():
+            task.feed(data)
+
+    def feed(self, data: bytes) -> None:
+        """Byte per lo stdin del processo; vuoto vuol dire che sono finiti."""
+        if self.task and not self.readonly:
+            self.task.feed(data)
+        elif self.early is not None:
+            self.early.append(data)
+
+    @property
+    def stdin_full(self) -> bool:
+        return (self.task.unread if self.task else sum(map(len, self.early or ()))) > _STDIN_LIMIT
 
     def answer(self, value: Any = None) -> None:
         """L'ultima risposta: il canale si chiude."""
@@ -139,21 +163,20 @@ class Connection:
             call = self.calls[frame.channel] = Call(self, frame.channel)
             self._handle(call, frame.json())
         elif frame.kind == Kind.STDIO:
-            call = self.calls.get(frame.channel)  # type: ignore[assignment]
-            if call and call.task and not call.readonly:
-                _, data = frame.stdio()
-                call.task.feed(data)
-                self._wait_for_stdin(call.task)
+            waiting = self.calls.get(frame.channel)
+            if waiting:
+                waiting.feed(frame.stdio()[1])
+                self._wait_for_stdin(waiting)
         elif frame.kind == Kind.PING:
             self.send(pack(Kind.PING, frame.channel, frame.body))
 
-    def _wait_for_stdin(self, task: Task) -> None:
+    def _wait_for_stdin(self, call: Call) -> None:
         """Un programma che non legge ferma chi gli scrive, non la memoria del supervisore."""
         if self.sock.fileno() < 0:
             return
-        if task.stdin_full:
+        if call.stdin_full and self.calls.get(call.channel) is call:
             self.loop.pause(self.sock.fileno())
-            self.loop.after(0.01, lambda: self._wait_for_stdin(task))
+            self.loop.after(0.01, lambda: self._wait_for_stdin(call))
         else:
             self.loop.read(self.sock.fileno(), self._readable)
 

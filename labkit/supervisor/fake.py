@@ -28,6 +28,9 @@ from labkit.supervisor.zygote import Stdio, become, clean_child
 #: Le operazioni che restano vere: la nascita (senza namespace) e la sessione, che non toccano la macchina.
 _REAL = (CloneInside, NewSession)
 
+#: I programmi che :func:`perform` sa imitare.
+_PROGRAMS = ("true", "false", "echo", "sleep", "cat", "sh")
+
 
 def recorded(plan: Plan) -> Plan:
     """Lo stesso piano fatto di operazioni che si raccontano ma non fanno niente."""
@@ -55,10 +58,12 @@ def _clone(operation: Operation, context: Context) -> None:
 
 
 def perform(command: tuple[str, ...]) -> NoReturn:
-    """Imita il programma e finisce con il suo codice di uscita."""
-    libc.close_range(3)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    """Imita il programma e finisce con il suo codice di uscita; quello che non conosce non c'è."""
     name, *arguments = command
+    if name not in _PROGRAMS:
+        raise CommandError(f"Il comando «{name}» non c'è in questa immagine.", "controlla il nome", exit_code=127)
+    libc.close_range(3)  # what execve would do
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     code = 0
     if name == "false":
         code = 1
@@ -71,8 +76,6 @@ def perform(command: tuple[str, ...]) -> NoReturn:
             os.write(1, data)
     elif name == "sh" and arguments[:1] == ["-c"] and arguments[1].startswith("exit "):
         code = int(arguments[1].split()[1])
-    elif name != "true":
-        raise CommandError(f"Il comando «{name}» non c'è in questa immagine.", "controlla il nome", exit_code=127)
     os._exit(code)
 
 
@@ -125,6 +128,9 @@ class FakeLauncher:
             clean_child(stdio, (theirs.fileno(),))
             become(plan, Context(), theirs)
         return _born(pid, own, stdio, mine, theirs)
+
+    def rest(self) -> None:
+        """Nessuno nasce prima del tempo."""
 
     def worker(self) -> Child:
         raise BackendError("Il laboratorio finto non ha processi da guidare a mano.", "Lab(backend='direct')")

@@ -26,6 +26,8 @@ class Join:
         child = server.launcher.join(plan, pidfd, stdin=stdin, tty=tty)
         os.close(child.pidfd)
         self.stdio = child.stdio
+        self.master = -1
+        call.early = []
         self.report = ReportReader(server.loop, child.report, self._message, self._terminal, self._ended)
 
     def _message(self, message: dict[str, Any]) -> None:
@@ -37,22 +39,24 @@ class Join:
     def _born(self, pid: int) -> None:
         # It may have ended, and been reaped, before this message is read: the loop kept its exit code.
         task = self.task = Task(self.server.loop, pid)
-        task.listeners.append(self.call)
-        self.call.task = task
         task.on_exit.append(self._exited)
         task.attach_streams(self.stdio.stdin, self.stdio.stdout, self.stdio.stderr)
+        if self.master >= 0:
+            task.attach_terminal(self.master)
+            self.master = -1
+        self.call.attach(task)
 
     def _terminal(self, master: int) -> None:
         if self.task:
             self.task.attach_terminal(master)
-        else:
-            os.close(master)
+        else:  # the newborn was quicker than its brother, who tells its pid: closing this would hang it up
+            self.master = master
 
     def _ended(self) -> None:
         if self.problem:
             self.call.fail(self.problem)
         if self.task is None:
-            for fd in (self.stdio.stdin, self.stdio.stdout, self.stdio.stderr):
+            for fd in (self.stdio.stdin, self.stdio.stdout, self.stdio.stderr, self.master):
                 if fd >= 0:
                     os.close(fd)
             self.call.fail(ConflictError("Il container è finito mentre exec entrava.", "labkit ps -a"))

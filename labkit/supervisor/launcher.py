@@ -10,13 +10,17 @@ from labkit.engine import container as containers
 from labkit.engine import exec as execs
 from labkit.engine.container import Placement
 from labkit.engine.operation import Context, Plan
-from labkit.engine.rootfs import ImageRoot
+from labkit.engine.rootfs import ImageRoot, MakeLayer, remove_tree
 from labkit.engine.userland import names
 from labkit.kernel import libc
 from labkit.kernel import rtnetlink as rt
 from labkit.model import ContainerSpec, Feature
 from labkit.supervisor import sandbox as sandboxes
+from labkit.supervisor.nursery import Nursery, Unborn
 from labkit.supervisor.zygote import Stdio, become, clean_child
+
+#: Le cose che il supervisore toglie da sé, in meno di un millisecondo.
+_SMALL_LAYER = 100
 
 
 class Child:
@@ -43,6 +47,7 @@ class Launcher(Protocol):
     def join(self, plan: Plan, pidfd: int, *, stdin: bool, tty: bool) -> Child: ...
     def worker(self) -> Child: ...
     def forward(self, listener: socket.socket, address: tuple[str, int]) -> int: ...
+    def rest(self) -> None: ...
 
 
 class DirectLauncher:
@@ -51,6 +56,7 @@ class DirectLauncher:
     def __init__(self, config: dict[str, Any]) -> None:
         self.config = config
         self.sandbox = sandboxes.build(config["folder"], config["mode"], config["scratch"])
+        self.nursery = Nursery(self.context)
 
     def features(self) -> list[Feature]:
         mode = self.sandbox.mode
@@ -90,13 +96,14 @@ class DirectLauncher:
         )
 
     def discard(self, lab: Plan, context: Context) -> None:
-        """Toglie lo strato di un container finito, in un figlio: il ciclo non aspetta il disco."""
-        if lab.position == 0:
+        """Toglie lo strato di un container finito; se è grande in un figlio, perché il ciclo non aspetti il disco."""
+        layer = lab.operations[0]
+        if lab.position == 0 or not isinstance(layer, MakeLayer) or remove_tree(layer.folder, _SMALL_LAYER) > 0:
             return
         pid, pidfd = libc.clone3(0)
         if pid == 0:
             try:
-                lab.operations[0].undo(context)
+                layer.undo(context)
             finally:
                 os._exit(0)
         os.close(pidfd)
@@ -104,6 +111,9 @@ class DirectLauncher:
     def start(self, lab: Plan, own: Plan, context: Context, *, stdin: bool, tty: bool, stepped: bool) -> Child:
         """Fa la parte del laboratorio (l'ultima operazione è la nascita) e nel figlio il resto."""
         stdio = Stdio(stdin=stdin, tty=tty)
+        while not stepped and (unborn := self.nursery.take()):
+            if child := self._adopt(unborn, lab, own, context, stdio):
+                return child
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # Born in the lab's network namespace, used from the container's: the lab end of the cable.
         context.netlink = rt.Netlink()
@@ -122,6 +132,29 @@ class DirectLauncher:
         stdio.close_child()
         mine.setblocking(False)
         return Child(context.pid, context.pidfd, stdio, mine)
+
+    def _adopt(self, unborn: Unborn, lab: Plan, own: Plan, context: Context, stdio: Stdio) -> Child | None:
+        """Fa di un nascituro questo container; ``None`` se era morto."""
+        context.pid, context.pidfd = unborn.pid, unborn.pidfd
+        try:
+            lab.run(context)
+        except BaseException:
+            self.nursery.give_back(unborn)
+            stdio.close()
+            raise
+        if not unborn.send(own, stdio):
+            unborn.drop()
+            lab.rollback(context)
+            context.pid = context.pidfd = -1
+            return None
+        lab.charge(unborn.microseconds)
+        stdio.close_child()
+        unborn.channel.setblocking(False)
+        return Child(unborn.pid, unborn.pidfd, stdio, unborn.channel)
+
+    def rest(self) -> None:
+        """Quando non c'è altro da fare, prepara chi nascerà."""
+        self.nursery.fill()
 
     def join(self, plan: Plan, pidfd: int, *, stdin: bool, tty: bool) -> Child:
         """Un figlio che entra nel container ``pidfd``; il processo vero è un suo fratello, detto dal rapporto."""

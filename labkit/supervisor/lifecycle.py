@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import ConflictError, InvalidError, LabError, from_dict
-from labkit.kernel import capabilities
+from labkit.kernel import capabilities, procfs
 from labkit.model import ContainerSpec, Step
 from labkit.supervisor.launcher import Child, container_plan
 from labkit.supervisor.report import ReportReader
@@ -89,9 +89,10 @@ class Birth:
             last = container.all_steps()[-1]
             container.record_step(replace(last, state="done"))
             container.state = "running"
+            container.program = program(container)
             container.started = time.monotonic()
             container.first_instruction_ms = (container.started - container.requested) * 1000
-            self.server.note("start", container.name)
+            self.server.state.note("start", container.name)
             self.on_ready()
         else:
             problem = ConflictError(f"Il container «{container.name}» è stato fermato mentre nasceva.", "labkit ps -a")
@@ -101,6 +102,13 @@ class Birth:
     def _exited(self, code: int) -> None:
         self.report.drain()
         ended(self.server, self.container, code)
+
+
+def program(container: Container) -> int:
+    """Il PID del programma appena partito: il primo figlio di init, o il PID 1 stesso."""
+    assert container.task is not None
+    first = procfs.children(container.task.pid)[:1] if container.spec.init else []
+    return first[0] if first else container.task.pid
 
 
 def launch(server: Server, container: Container, *, stdin: bool = False, stepped: bool = False) -> Birth:
@@ -153,12 +161,16 @@ def ended(server: Server, container: Container, code: int) -> None:
     container.state = "exited"
     unpublish(server, container)
     if container.started:
-        server.note("die", container.name, exit_code=code)
+        server.state.note("die", container.name, exit_code=code)
+    _answer_waiters(container, code if container.started else None)
+    if container.spec.remove:
+        destroy(server, container)
+
+
+def _answer_waiters(container: Container, code: int | None) -> None:
     waiters, container.waiters = container.waiters, []
     for waiter in waiters:
         waiter(code)
-    if container.spec.remove:
-        destroy(server, container)
 
 
 def destroy(server: Server, container: Container) -> None:
@@ -171,6 +183,8 @@ def destroy(server: Server, container: Container) -> None:
     server.state.remove(container)
     server.launcher.release(container.place)
     server.launcher.discard(container.lab_plan, container.context)
+    if container.task is None:  # else its end will tell
+        _answer_waiters(container, None)
 
 
 def running(server: Server, name: str) -> tuple[Container, Task]:

@@ -10,6 +10,9 @@ import socket
 import time
 from collections.abc import Callable
 
+#: epoll_wait(2) conta millisecondi in un int: chi ha pazienza senza fine si risveglia ogni tanto.
+_LONGEST = 3600.0
+
 Handler = Callable[[int], None]
 
 
@@ -25,6 +28,8 @@ class Loop:
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_count = 0
         self.running = True
+        #: Chiamato quando non c'è niente da fare, finché non arriva altro; torna subito se non serve.
+        self.idle: Callable[[], None] = lambda: None
         wake, self._wake = socket.socketpair()
         for end in (wake, self._wake):
             end.setblocking(False)
@@ -113,8 +118,12 @@ class Loop:
             now = time.monotonic()
             while self._timers and self._timers[0][0] <= now:
                 heapq.heappop(self._timers)[2]()
-            timeout = max(0.0, self._timers[0][0] - now) if self._timers else None
-            for key, events in self._selector.select(timeout):
+            timeout = min(max(0.0, self._timers[0][0] - now), _LONGEST) if self._timers else None
+            ready = self._selector.select(0)
+            if not ready:
+                self.idle()
+                ready = self._selector.select(timeout)
+            for key, events in ready:
                 fd = key.fd
                 if events & selectors.EVENT_READ and fd in self._readers:
                     self._readers[fd](fd)

@@ -14,7 +14,7 @@ from typing import Any
 
 from labkit.errors import ConflictError, LabError, ProtocolError
 from labkit.kernel.explain import error, from_os_error
-from labkit.model import Feature, to_json
+from labkit.model import Event, Feature, to_json
 from labkit.protocol import VERSION, Kind, pack_json
 from labkit.supervisor.connection import Call, Connection
 from labkit.supervisor.launcher import DirectLauncher, Launcher
@@ -31,6 +31,7 @@ class Server:
         self.loop = loop
         self.guard = guard
         self.state = State()
+        self.state.on_event = self._tell
         self.processes: dict[str, Any] = {}
         self.followers: list[Call] = []
         self.connections: list[Connection] = []
@@ -79,9 +80,8 @@ class Server:
         except OSError as problem:
             call.fail(from_os_error(problem))
 
-    def note(self, action: str, name: str, **details: Any) -> None:
-        """Ricorda un evento e lo dice a chi segue."""
-        event = self.state.note(action, name, **details)
+    def _tell(self, event: Event) -> None:
+        """Un evento a chi li segue."""
         for call in self.followers:
             call.event(to_json(event))
 
@@ -129,6 +129,7 @@ def serve_lab(config: dict[str, Any], wire: socket.socket, door: socket.socket, 
     gc.disable()
     hello = server.hello() | {"boot_ms": (time.monotonic() - started) * 1000}
     server.owner.send(pack_json(Kind.RET, 0, hello))
+    loop.idle = launcher.rest
     loop.run()
 
 

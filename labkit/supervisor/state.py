@@ -60,7 +60,12 @@ class Log:
 
 @dataclass
 class Container:
-    """Un container del laboratorio."""
+    """Un container del laboratorio.
+
+    ``task`` è il suo PID 1; ``program`` il PID del programma, che con ``init`` è un altro: in init non si
+    può guardare, e dei suoi namespace si chiede al programma. Ogni ``waiter`` riceve il codice di uscita,
+    ``None`` se il programma non è mai partito.
+    """
 
     id: str
     name: str
@@ -80,8 +85,9 @@ class Container:
     started: float = 0.0
     first_instruction_ms: float = 0.0
     task: Task | None = None
+    program: int = 0
     birth: Birth | None = None
-    waiters: list[Callable[[int], Any]] = field(default_factory=list)
+    waiters: list[Callable[[int | None], Any]] = field(default_factory=list)
     log: Log = field(default_factory=Log)
 
     def info(self, *, steps: bool = False) -> ContainerInfo:
@@ -91,7 +97,7 @@ class Container:
             image=self.spec.image,
             command=self.spec.command or self.image.command,
             state=self.state,
-            pid=self.task.pid if self.task and self.state == "running" else 0,
+            pid=self.program if self.state == "running" else 0,
             exit_code=self.exit_code,
             hostname=hostname(self.spec),
             user=self.spec.user or "0",
@@ -135,6 +141,8 @@ class State:
         self.events: deque[Event] = deque(maxlen=EVENT_LIMIT)
         self.held: dict[int, str] = {}
         self.counter = 0
+        #: Chiamato per ogni evento, appena successo.
+        self.on_event: Callable[[Event], None] = lambda event: None
 
     def new_number(self) -> int:
         self.counter += 1
@@ -168,10 +176,10 @@ class State:
         del self.containers[container.name]
         self.note("destroy", container.name)
 
-    def note(self, action: str, name: str, **details: Any) -> Event:
+    def note(self, action: str, name: str, **details: Any) -> None:
         event = Event(time.time(), action, name, details)
         self.events.append(event)
-        return event
+        self.on_event(event)
 
     def hold(self, kind: str, path: str) -> int:
         """Tiene aperto un namespace: torna il descrittore, che è anche il suo nome."""

@@ -22,9 +22,6 @@ _CHUNK = 65536
 #: Quanto può contenere al massimo un tubo (pipe(7), ``pipe-max-size``).
 _PIPE_MAX = 1 << 20
 
-#: Oltre questi byte non ancora letti dal programma si smette di ascoltare chi li manda.
-_STDIN_LIMIT = 1 << 20
-
 
 class Task:
     """Un figlio del supervisore: ``pid``, flussi, ascoltatori.
@@ -45,12 +42,14 @@ class Task:
         self._stdin = -1
         self._pending: deque[bytes] = deque()
         self._stdin_ends = False
+        self._terminal_comes = False
         self.terminal = -1
         loop.watch_child(pid, self._exited)
 
     def attach_streams(self, stdin: int, stdout: int, stderr: int) -> None:
-        """I capi dei tubi del processo, non bloccanti; -1 dove non ce n'è."""
+        """I capi dei tubi del processo, non bloccanti; -1 dove non ce n'è, e tutti se arriverà un terminale."""
         self._stdin = stdin
+        self._terminal_comes = stdout < 0
         for fd, stream in ((stdout, STDOUT), (stderr, STDERR)):
             if fd >= 0:
                 self._streams[fd] = stream
@@ -60,8 +59,10 @@ class Task:
         """Il capo master del terminale: entra e esce tutto da lì."""
         os.set_blocking(master, False)
         self.terminal = self._stdin = master
+        self._terminal_comes = False
         self._streams[master] = STDOUT
         self.loop.read(master, self._readable)
+        self._flush_stdin(master)
 
     def resize(self, rows: int, columns: int) -> None:
         """La misura del terminale (TIOCSWINSZ, ioctl_tty(2))."""
@@ -105,17 +106,19 @@ class Task:
 
     def feed(self, data: bytes) -> None:
         """Byte per lo stdin del processo; vuoto vuol dire che sono finiti."""
-        if self._stdin < 0:
+        if self._stdin < 0 and not self._terminal_comes:
             return
         if data:
             self._pending.append(data)
         else:
             self._stdin_ends = True
-        self._flush_stdin(self._stdin)
+        if self._stdin >= 0:
+            self._flush_stdin(self._stdin)
 
     @property
-    def stdin_full(self) -> bool:
-        return sum(map(len, self._pending)) > _STDIN_LIMIT
+    def unread(self) -> int:
+        """I byte di stdin che il programma non ha ancora preso."""
+        return sum(map(len, self._pending))
 
     def _flush_stdin(self, fd: int) -> None:
         try:

@@ -53,25 +53,32 @@ def execute(
     user: str | None = None,
     workdir: str | None = None,
     tty: bool = False,
+    window: list[int] | None = None,
     stdin: bool = False,
 ) -> None:
     """Un programma in più in un container che gira."""
-    container, task = running(server, name)
+    container, _ = running(server, name)
     if not command:
         raise InvalidError("exec ha bisogno di un comando.", f"labkit exec {name} ps")
-    spec = replace(container.spec, tty=tty, workdir=container.spec.workdir if workdir is None else workdir)
+    size = tuple(window or ())
+    spec = replace(container.spec, tty=tty, window=size, workdir=container.spec.workdir if workdir is None else workdir)
     environment = dict(containers.environment(spec, container.image)) | (env or {})
     plan = exec_plan(
         server.launcher,
-        task.pid,
+        container.program,
         tuple(command),
         env=tuple(environment.items()),
         user=spec.user if user is None else user,
         workdir=spec.workdir,
         tty=tty,
+        window=spec.window,
         caps=tuple(sorted(capabilities.compute(spec.cap_add, spec.cap_drop))),
     )
-    Join(server, call, plan, task.pidfd, stdin=stdin, tty=tty)
+    pidfd = namespaces.open_process(container.program)
+    try:
+        Join(server, call, plan, pidfd, stdin=stdin, tty=tty)
+    finally:
+        os.close(pidfd)
 
 
 def ps(server: Server, call: Call, all: bool = False) -> None:
@@ -102,30 +109,37 @@ def wait(server: Server, call: Call, name: str) -> None:
     container = server.state.container(name)
     if container.state == "exited":
         call.answer(container.exit_code)
-    else:
-        container.waiters.append(call.answer)
+        return
+
+    def ended(code: int | None) -> None:
+        if code is None:
+            call.fail(ConflictError(f"Il container «{name}» è stato tolto prima di partire.", "labkit ps -a"))
+        else:
+            call.answer(code)
+
+    container.waiters.append(ended)
 
 
 def kill(server: Server, call: Call, name: str, signal: str = "SIGKILL") -> None:
     container, task = running(server, name)
     number = signal_number(signal)
     task.kill(number)
-    server.note("kill", container.name, signal=number)
+    server.state.note("kill", container.name, signal=number)
     call.answer()
 
 
 def stop(server: Server, call: Call, name: str, grace: float = 10.0) -> None:
     """SIGTERM (o il segnale del container), poi SIGKILL dopo ``grace`` secondi; risponde a cosa finita."""
-    if not isinstance(grace, (int, float)) or grace < 0:
-        raise InvalidError("I secondi di attesa non possono essere negativi.", "stop(grace=10)")
+    if not isinstance(grace, (int, float)) or not grace >= 0:
+        raise InvalidError("I secondi di attesa vanno da zero in su.", "stop(grace=10)")
     container = server.state.container(name)
     task = container.task
     if container.state != "running" or task is None:
         call.answer(container.exit_code)
         return
 
-    def stopped(code: int) -> None:
-        server.note("stop", container.name)
+    def stopped(code: int | None) -> None:
+        server.state.note("stop", container.name)
         call.answer(code)
 
     container.waiters.append(stopped)
@@ -145,7 +159,7 @@ def rm(server: Server, call: Call, name: str, force: bool = False) -> None:
         call.answer()
         return
 
-    def gone(code: int) -> None:
+    def gone(code: int | None) -> None:
         destroy(server, container)
         call.answer()
 
@@ -155,12 +169,12 @@ def rm(server: Server, call: Call, name: str, force: bool = False) -> None:
 
 def top(server: Server, call: Call, name: str) -> None:
     """I processi di un container, con i PID del laboratorio."""
-    _, task = running(server, name)
-    wanted = namespaces.namespace_id("pid", task.pid)
+    container, task = running(server, name)
+    wanted = namespaces.namespace_id("pid", container.program)
     rows = []
     for pid in procfs.pids():
         try:
-            if namespaces.namespace_id("pid", pid) == wanted:
+            if pid == task.pid or namespaces.namespace_id("pid", pid) == wanted:
                 rows.append({"pid": pid, "command": procfs.command(pid)})
         except (NotFoundError, OSError):
             continue
@@ -197,7 +211,7 @@ def snapshot(server: Server, call: Call) -> None:
     people += [(label, process.pid, "") for label, process in server.processes.items()]
     for c in server.state.containers.values():
         if c.task and c.task.exit_code is None:
-            people.append((c.name, c.task.pid, c.name))
+            people.append((c.name, c.program or c.task.pid, c.name))
     rows = []
     for label, pid, container in people:
         try:

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import sys
 from collections.abc import Iterable
 from typing import Any, NoReturn
@@ -22,6 +23,7 @@ from labkit.model import to_json
 
 # asm-generic/ioctls.h
 TIOCSCTTY = 0x540E
+TIOCSWINSZ = 0x5414
 TIOCSPTLCK = 0x40045431
 TIOCGPTPEER = 0x5441
 
@@ -92,13 +94,18 @@ class Report:
         self.send(pid=pid)
         os._exit(0)
 
-    def open_terminal(self) -> None:
-        """Un terminale nuovo nel devpts del container: al supervisore il capo master, al processo lo slave."""
+    def open_terminal(self, window: tuple[int, ...]) -> None:
+        """Un terminale nuovo nel devpts del container: al supervisore il capo master, al processo lo slave.
+
+        Nasce già di ``window`` righe e colonne: chi le chiede subito le trova (ioctl_tty(2)).
+        """
         master = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
         fcntl.ioctl(master, TIOCSPTLCK, b"\0\0\0\0")
         # By descriptor, not by name: nothing in the image can stand in the way.
         slave = fcntl.ioctl(master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
         fcntl.ioctl(slave, TIOCSCTTY, 0)
+        if window:
+            fcntl.ioctl(slave, TIOCSWINSZ, struct.pack("HHHH", *window, 0, 0))
         for number in (0, 1, 2):
             os.dup2(slave, number)
         os.close(slave)

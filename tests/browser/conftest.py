@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,39 +64,49 @@ class Server:
         return f"{self.origin}/{path}?reset&token={self.address.partition('token=')[2]}"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Il comando di uno studente, in una casa tutta sua; alla fine Ctrl-C, e deve bastare."""
-    home = tmp_path_factory.mktemp("casa")
-    folder = home / "dentro-i-container"
+@contextmanager
+def running(home: Path, *arguments: str) -> Iterator[tuple[str, Path]]:
+    """Un comando ``labkit`` in una casa tutta sua: l'indirizzo che dice, e il file di quello che dice.
+
+    Alla fine Ctrl-C, e deve bastare.
+    """
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("JUPYTER", "IPYTHON", "XDG_", "DISPLAY"))}
     environment |= {"HOME": str(home), "PYTHONUNBUFFERED": "1"}
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "labkit", "lab", str(folder), "--no-browser", "--port", str(port)]
-    with (home / "detto").open("wb") as out:
+    said = home / "detto"
+    command = [sys.executable, "-m", "labkit", *arguments, "--no-browser", "--port", str(port)]
+    with said.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env=environment, cwd=home, start_new_session=True)
     try:
-        address = _wait_for(lambda: re.search(r"http://\S+", (home / "detto").read_text()), process, home)
-        yield Server(folder, address, (home / "detto").read_text())
+        yield _wait_for(lambda: re.search(r"http://\S+", said.read_text()), process, said), said
         os.killpg(process.pid, signal.SIGINT)  # what the terminal does: to the command and to its server
-        assert process.wait(timeout=30) == 0, (home / "detto").read_text()
+        assert process.wait(timeout=30) == 0, said.read_text()
     finally:
         if process.poll() is None:
-            process.kill()
+            process.terminate()
             process.wait()
-    assert "(y/[n])" not in (home / "detto").read_text()
+    assert "(y/[n])" not in said.read_text()
 
 
-def _wait_for(found: Callable[[], re.Match[str] | None], process: subprocess.Popen[bytes], home: Path) -> str:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Il comando di uno studente: ``labkit lab`` su una cartella nuova."""
+    home = tmp_path_factory.mktemp("casa")
+    folder = home / "dentro-i-container"
+    with running(home, "lab", str(folder)) as (address, said):
+        yield Server(folder, address, said.read_text())
+
+
+def _wait_for(found: Callable[[], re.Match[str] | None], process: subprocess.Popen[bytes], said: Path) -> str:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         match = found()
         if match is not None:
             return match[0]
         time.sleep(0.1)
-    raise AssertionError(f"labkit lab non ha dato un indirizzo:\n{(home / 'detto').read_text()}")
+    raise AssertionError(f"labkit non ha dato un indirizzo:\n{said.read_text()}")
 
 
 @pytest.fixture

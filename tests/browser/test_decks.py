@@ -14,7 +14,8 @@ from labkit.course.slides import build, npm
 from labkit.course.slides.courses import deck_paths, read_courses
 from labkit.course.slides.deck import read
 from labkit.errors import LabError, NotFoundError
-from tests.browser.conftest import ROOT, SCREEN
+from tests.browser import ui
+from tests.browser.conftest import ROOT, SCREEN, running
 
 Picture = Callable[[Page, str], None]
 SLIDES = ROOT / "slides"
@@ -170,6 +171,28 @@ def test_a_short_course_skips_what_goes_deeper_and_links_its_decks(alone: Page, 
     assert alone.evaluate("Reveal.getTotalSlides()") == 1 + sum(not slide.deeper for slide in deck.slides)
     assert any(slide.deeper for slide in deck.slides)
     assert alone.problems == []  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+@pytest.mark.kernel
+def test_a_deck_is_shown_live_in_jupyterlab_without_asking_the_network(
+    page: Page, picture: Picture, tmp_path: Path
+) -> None:
+    pytest.importorskip("jupyterlab_rise")
+    asked: list[str] = []
+    with running(tmp_path, "slides", "live", "03", str(tmp_path / "classe")) as (address, _):
+        origin = address.partition("/?")[0]
+        page.on("request", lambda r: None if r.url.startswith((origin, "data:", "blob:")) else asked.append(r.url))
+        ui.open_lab(page, address)
+        page.locator(".jp-NotebookPanel .jp-Cell").first.click()
+        page.keyboard.press("Alt+r")
+        show = page.frame_locator("iframe")
+        show.get_by_role("heading", name="I namespace").first.wait_for()
+        page.locator("iframe").focus()
+        page.keyboard.press("Space")
+        show.get_by_role("heading", name="Il trucco, in otto pezzi").first.wait_for()
+        picture(page, "dal-vivo")
+    assert asked == []
 
 
 def test_without_npm_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

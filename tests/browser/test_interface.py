@@ -11,19 +11,20 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Page, expect
 
+from labkit.course.italiano.server import sentences
 from tests.browser import ui
 from tests.browser.conftest import Server
 
 Picture = Callable[[Page, str], None]
 Labels = list[tuple[str, ...]]
 
-#: The same in the two languages: names, and Italian words of English birth.
-SAME = {"Console", "Debug", "Editor", "File", "Kernel", "Notebook", "Markdown", "PDF", "HTML", "LaTeX", "Asciidoc"}
-SAME |= {"JSON", "Qtpdf", "Qtpng", "Webpdf", "ReStructured Text", "jupyter", "codemirror"}
+#: The same in the two languages: the pack says so, and the names of the export formats, which no pack can say.
+SAME = {
+    key.rpartition("\x04")[2] for key, forms in sentences("jupyterlab").items() if forms == [key.rpartition("\x04")[2]]
+}
+SAME |= {"Asciidoc", "Qtpdf", "Qtpng", "Webpdf", "jupyter", "none", "ipythongfm"}
 #: What the kernel of the course says is Italian in every language.
 SAME |= {"Manuale di Python", "Pagine di manuale di Linux"}
-#: Whose items are names of programming languages.
-NAMES = "Colori della sintassi nell'editor"
 
 
 @contextmanager
@@ -51,9 +52,7 @@ def untranslated(italian: Labels, english: Labels) -> list[str]:
     """Le etichette uguali nelle due lingue che non sono nomi, con il menu in cui stanno."""
     known = {path[-1] for path in english}
     return [
-        " → ".join(path)
-        for path in italian
-        if path[-1] in known and path[-1] not in SAME and NAMES not in path[:-1] and not _is_data(path[-1])
+        " → ".join(path) for path in italian if path[-1] in known and path[-1] not in SAME and not _is_data(path[-1])
     ]
 
 
@@ -176,3 +175,20 @@ def test_a_terminal_of_jupyterlab_knows_the_command_labkit(page: Page, server: S
             break
         page.wait_for_timeout(200)
     assert (server.folder / "trovato").read_text().strip().endswith("/labkit")
+
+
+def test_the_settings_are_in_italian(page: Page, server: Server, picture: Picture) -> None:
+    ui.open_lab(page, server.page("lab"))
+    page.locator("#jp-MainMenu .lm-MenuBar-item").nth(6).click()
+    page.locator('.lm-Menu-item[data-command="settingeditor:open"]').click()
+    page.locator(".jp-PluginList-entry", has_text="Notebook").first.click()
+    form = page.locator(".jp-SettingsForm, .jp-SettingsEditor").first
+    expect(form).to_contain_text("Impostazioni del notebook.")
+    picture(page, "impostazioni")
+    listed = page.locator(".jp-PluginList-entry-label-text").all_inner_texts()
+    assert len(listed) > 20
+    assert {"Scorciatoie da tastiera", "Terminale", "Lingua"} <= {name.strip() for name in listed}
+    labels = form.locator(
+        ".jp-FormGroup-fieldLabel, .jp-FormGroup-description, .rjsf-field-description"
+    ).all_inner_texts()
+    assert [text for text in labels if re.search(r"\b(the|whether|cell|should|when)\b", text, re.IGNORECASE)] == []

@@ -340,10 +340,29 @@ def test_exec_it_is_a_real_terminal(web: str, terminals: list[Terminal]) -> None
     person.expect(r"# ")
     person.type("cat /tmp/prova; echo 'perché no: è così'\n")
     person.expect(r"riga\r\n")
-    person.expect(r"perché no: è così\r\n")
+    person.expect(r"perché no: è così\r\n.*# ")
     person.type("\x04")  # Ctrl-D at the prompt ends the shell
     assert person.wait() in (0, 130)
     assert person.restored
+
+
+@pytest.mark.parametrize("command", [["run", "-it", "--rm", "busybox"], ["exec", "-it", "web"]])
+def test_a_program_that_asks_at_once_finds_the_size_of_the_window(
+    web: str, terminals: list[Terminal], command: list[str]
+) -> None:
+    for _ in range(3):
+        person = Terminal(*command, "stty", "size", rows=31, columns=97)
+        terminals.append(person)
+        person.expect(r"31 97\r\n")
+        assert person.wait() == 0
+
+
+def test_what_is_typed_before_the_shell_is_there_is_not_lost(web: str, terminals: list[Terminal]) -> None:
+    person = Terminal("exec", "-it", web, "sh")
+    terminals.append(person)
+    person.type("echo presto; exit 4\n")
+    person.expect(r"presto\r\n")
+    assert person.wait() == 4
 
 
 def test_two_terminals_in_the_same_container_do_not_mix(web: str, terminals: list[Terminal]) -> None:

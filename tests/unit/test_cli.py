@@ -508,16 +508,27 @@ sys.exit(terminal.attach(Program(), interactive=True, tty=True))
 """
 
 
-def child_on(slave: int) -> subprocess.Popen[bytes]:
-    command = ["setsid", "--ctty", sys.executable, "-c", CHILD]
+#: The kernel may give a signal to any thread: here, never to the main one, which sleeps.
+ELSEWHERE = """
+import signal, threading, time
+threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGHUP, signal.SIGCONT])
+"""
+
+
+def child_on(slave: int, before: str = "") -> subprocess.Popen[bytes]:
+    command = ["setsid", "--ctty", sys.executable, "-c", before + CHILD]
     return subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, cwd=ROOT)
 
 
+@pytest.mark.parametrize("setting", ["", ELSEWHERE])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_the_command_and_the_terminal_comes_back(tty: tuple[int, int], number: signal.Signals) -> None:
+def test_a_signal_ends_the_command_and_the_terminal_comes_back(
+    tty: tuple[int, int], number: signal.Signals, setting: str
+) -> None:
     master, slave = tty
     before = termios.tcgetattr(slave)
-    with child_on(slave) as child:
+    with child_on(slave, setting) as child:
         read_until(master, b"pronto")
         assert raw(slave)
         child.send_signal(number)
@@ -525,11 +536,14 @@ def test_a_signal_ends_the_command_and_the_terminal_comes_back(tty: tuple[int, i
     assert termios.tcgetattr(slave) == before
 
 
-def test_a_window_that_changes_is_told_to_the_program_and_raw_mode_survives_a_stop(tty: tuple[int, int]) -> None:
+@pytest.mark.parametrize("setting", ["", ELSEWHERE])
+def test_a_window_that_changes_is_told_to_the_program_and_raw_mode_survives_a_stop(
+    tty: tuple[int, int], setting: str
+) -> None:
     master, slave = tty
     before = termios.tcgetattr(slave)
     termios.tcsetwinsize(slave, (24, 80))
-    with child_on(slave) as child:
+    with child_on(slave, setting) as child:
         read_until(master, b"[24x80]")
         termios.tcsetwinsize(master, (40, 132))  # the kernel sends SIGWINCH
         read_until(master, b"[40x132]")

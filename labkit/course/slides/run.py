@@ -27,7 +27,14 @@ def to_notebook(deck: Deck) -> Notebook:
     metadata = {
         "kernelspec": {"display_name": KERNEL, "language": "python", "name": KERNEL},
         "language_info": {"name": "python"},
-        "rise": {"scroll": True},
+        # The theme «white» has its fonts with it; the others ask the network for theirs.
+        "rise": {
+            "scroll": True,
+            "slideNumber": "c/t",
+            "start_slideshow_at": "beginning",
+            "theme": "white",
+            "transition": "none",
+        },
         "title": deck.title,
     }
     return {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
