@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from labkit.client.doctor import doctor
     from labkit.client.lab import Lab
+    from labkit.course.emulated import EmulatedMachine
     from labkit.course.exercises import check, hint, parameter
     from labkit.course.predict import predict
     from labkit.course.quiz import quiz
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ContainerSpec",
+    "EmulatedMachine",
     "Lab",
     "LabError",
     "chart",
@@ -43,6 +45,7 @@ __all__ = [
 
 _WHERE = {
     "ContainerSpec": "labkit.model",
+    "EmulatedMachine": "labkit.course.emulated",
     "Lab": "labkit.client.lab",
     "LabError": "labkit.errors",
     "chart": "labkit.draw.charts",

@@ -75,6 +75,11 @@ class Machine:
         return self._running().pid
 
     @property
+    def disks(self) -> tuple[str, ...]:
+        """I dischi che si possono misurare, dal più antico."""
+        return tuple(DISKS)
+
+    @property
     def closed(self) -> bool:
         """Vero se la macchina è spenta."""
         return self._kept is None or not self._kept.alive
@@ -140,18 +145,21 @@ class Machine:
         """Gli orologi fra cui la macchina può scegliere."""
         return tuple(self._obeyed(f"cat {_CLOCK}/available_clocksource").split())
 
-    def clock_count(self, clocksource: str, reads: int = 100) -> Counts:
-        """Gli accessi ai registri degli orologi mentre la macchina legge l'ora ``reads`` volte con quell'orologio."""
-        if clocksource not in self.clocksources:
-            known = ", ".join(self.clocksources)
-            raise InvalidError(f"L'orologio «{clocksource}» qui non c'è: ci sono {known}.", "macchina.clocksources")
-        with self._lock:
-            before = self._obeyed(f"cat {_CLOCK}/current_clocksource").strip()
-            self._obeyed(f"echo {clocksource} > {_CLOCK}/current_clocksource")
-            try:
-                return self._count("clock", _LOOP.format(reads=reads), reads, 0)
-            finally:
-                self._obeyed(f"echo {before} > {_CLOCK}/current_clocksource")
+    @property
+    def clocksource(self) -> str:
+        """L'orologio che la macchina usa adesso; assegnarlo lo cambia."""
+        return self._obeyed(f"cat {_CLOCK}/current_clocksource").strip()
+
+    @clocksource.setter
+    def clocksource(self, name: str) -> None:
+        known = self.clocksources
+        if name not in known:
+            raise InvalidError(f"L'orologio «{name}» qui non c'è: ci sono {', '.join(known)}.", "macchina.clocksources")
+        self._obeyed(f"echo {name} > {_CLOCK}/current_clocksource")
+
+    def clock_count(self, reads: int = 100) -> Counts:
+        """Gli accessi ai registri degli orologi mentre la macchina legge l'ora ``reads`` volte."""
+        return self._count("clock", _LOOP.format(reads=reads), reads, 0)
 
     def balloon(self, memory: int) -> None:
         """Lascia alla macchina ``memory`` MiB, gonfiando o sgonfiando il pallone che sta nella sua memoria."""
