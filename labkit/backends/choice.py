@@ -1,31 +1,55 @@
-"""Quale backend: quello chiesto, quello di ``LABKIT_BACKEND``, oppure il primo che va bene qui."""
+"""Quale backend: quello chiesto, quello di ``LABKIT_BACKEND``, oppure il primo che va bene qui.
+
+``auto`` li prova nell'ordine in cui convengono a uno studente: direttamente sul kernel della macchina;
+se lo vieta, in una macchina QEMU con KVM che parte davvero; se KVM non c'è, in User Mode Linux; e
+per ultima in QEMU che traduce ogni istruzione (TCG), che va dappertutto ma piano.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable, Iterator
 
+from labkit.backends import accel
 from labkit.backends.base import Backend
 from labkit.backends.direct import DirectBackend
 from labkit.backends.fake import FakeBackend
+from labkit.backends.microvm import QemuBackend
 from labkit.backends.uml import UmlBackend
 from labkit.errors import InvalidError
 
-_BACKENDS: dict[str, type[Backend]] = {"direct": DirectBackend, "fake": FakeBackend, "uml": UmlBackend}
+Say = Callable[[str], None]
 
-#: L'ordine in cui ``auto`` li prova.
-AUTO = ("direct",)
+_BACKENDS: dict[str, Callable[[Say], Backend]] = {
+    "direct": lambda say: DirectBackend(),
+    "fake": lambda say: FakeBackend(),
+    "qemu": QemuBackend,
+    "uml": UmlBackend,
+}
 
 
-def choose(name: str = "auto") -> Backend:
-    """Il backend con quel nome; ``auto`` guarda prima ``LABKIT_BACKEND``.
+def candidates(name: str = "auto", say: Say | None = None) -> Iterator[Backend]:
+    """I backend da provare, in ordine; uno solo se è chiesto per nome o da ``LABKIT_BACKEND``.
 
-    >>> choose("direct").name
-    'direct'
+    >>> [backend.name for backend in candidates("direct")]
+    ['direct']
     """
+    speak = say or tell
     if name == "auto":
         name = os.environ.get("LABKIT_BACKEND") or "auto"
-    if name == "auto":
-        name = AUTO[0]
-    if name not in _BACKENDS:
-        raise InvalidError(f"Il backend «{name}» non c'è: si può scegliere auto, {', '.join(_BACKENDS)}.", "Lab()")
-    return _BACKENDS[name]()
+    if name != "auto":
+        if name not in _BACKENDS:
+            raise InvalidError(f"Il backend «{name}» non c'è: si può scegliere auto, {', '.join(_BACKENDS)}.", "Lab()")
+        yield _BACKENDS[name](speak)
+        return
+    yield DirectBackend()
+    if accel.openable():
+        yield QemuBackend(speak, only_kvm=True)
+    yield UmlBackend(speak)
+    yield QemuBackend(speak)
+
+
+def tell(sentence: str) -> None:
+    """Una riga su stderr: i pacchetti da scaricare e le prove da fare si dicono, non si nascondono."""
+    print(sentence, file=sys.stderr, flush=True)

@@ -109,12 +109,15 @@ def _uml_here() -> UmlKernel | None:
 
 
 def _uml_in(binary: Path) -> UmlKernel:
+    remedy = "unset LABKIT_UML, o XDG_CACHE_HOME=/una/cartella/dove/si/può/eseguire"
     try:
         done = subprocess.run([binary, "--version"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
     except OSError as problem:
-        reason = problem.strerror
-        raise BackendError(f"Il kernel «{binary}» non si può eseguire: {reason}.", "unset LABKIT_UML") from None
+        raise BackendError(f"Il kernel «{binary}» non si può eseguire: {problem.strerror}.", remedy) from None
     version = done.stdout.strip()
+    if done.returncode != 0 or not re.fullmatch(r"\d+\.\d+\S*", version):
+        reason = done.stderr.strip() or "non dice la sua versione"  # an old C library speaks here
+        raise BackendError(f"Il kernel «{binary}» non va su questa macchina: {reason}.", remedy)
     beside = binary.resolve().parent.parent / "lib/uml/modules"
     return UmlKernel(str(binary), _modules(version, beside), version)
 

@@ -13,6 +13,7 @@ from labkit.backends import accel, initramfs, kernels, qemu
 from labkit.backends.base import SOURCE, Started, start_guard
 from labkit.backends.packages import Progress, silent
 from labkit.backends.uml import visible
+from labkit.errors import BackendError
 
 #: I moduli di nftables: il kernel li chiederebbe da sé a modprobe, che qui dentro non c'è.
 FIREWALL = ("nf_tables", "nft_chain_nat", "nft_nat", "nft_masq", "nft_redir", "nft_ct", "nft_reject_inet")
@@ -23,19 +24,22 @@ class QemuBackend:
 
     name = "qemu"
 
-    def __init__(self, say: Progress = silent) -> None:
+    def __init__(self, say: Progress = silent, only_kvm: bool = False) -> None:
         self.say = say
+        self.only_kvm = only_kvm
 
     def start(self, lab_id: str) -> Started:
-        return start_guard(self.name, lab_id, vm=machine(self.say))
+        return start_guard(self.name, lab_id, vm=machine(self.say, self.only_kvm))
 
 
-def machine(say: Progress = silent) -> dict[str, Any]:
+def machine(say: Progress = silent, only_kvm: bool = False) -> dict[str, Any]:
     """Quello che il guardiano deve sapere per accendere la macchina; ``{channel}`` e ``{folder}`` li mette lui."""
     qemu.program()  # without it there is no point in downloading a kernel
     kernel = kernels.linux(say)
     initrd = initramfs.build(kernel, FIREWALL, say)
     accelerator = accel.accelerator(kernel, initrd, say)
+    if only_kvm and accelerator != "kvm":
+        raise BackendError("KVM c'è, ma nessuna macchina ci parte davvero.", "Lab(backend='uml')")
     return {
         "command": qemu.command(kernel, initrd, "{folder}/init", "{channel}", accel=accelerator),
         "env": {},

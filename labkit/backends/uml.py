@@ -11,7 +11,9 @@ import sys
 import tempfile
 from typing import Any
 
+from labkit.backends import kernels
 from labkit.backends.base import SOURCE, Started, start_guard
+from labkit.backends.packages import Progress, silent
 from labkit.errors import BackendError
 
 #: Quanta memoria ha la macchina.
@@ -29,12 +31,13 @@ class UmlBackend:
 
     name = "uml"
 
+    def __init__(self, say: Progress = silent) -> None:
+        self.say = say
+
     def start(self, lab_id: str) -> Started:
         if platform.machine() != "x86_64":
             raise BackendError("User Mode Linux esiste solo per x86_64.", "Lab(backend='qemu')")
-        from labkit.backends import kernels
-
-        kernel = kernels.uml()
+        kernel = kernels.uml(self.say)
         return start_guard(self.name, lab_id, vm=machine(str(kernel.binary), str(kernel.modules)))
 
 
@@ -89,6 +92,10 @@ def executable_folder() -> str:
             status = os.statvfs(folder)
         except OSError:
             continue
-        if os.access(folder, os.W_OK) and not status.f_flag & os.ST_NOEXEC and status.f_bavail * status.f_frsize > 600 << 20:
+        if (
+            os.access(folder, os.W_OK)
+            and not status.f_flag & os.ST_NOEXEC
+            and status.f_bavail * status.f_frsize > 600 << 20
+        ):
             return folder
     raise BackendError("Nessuna cartella temporanea permette di eseguire programmi e ha 600 MB liberi.", "TMPDIR=…")

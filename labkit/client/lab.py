@@ -15,14 +15,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from labkit import rundir
-from labkit.backends.choice import choose
+from labkit.backends.base import Backend
+from labkit.backends.choice import candidates, tell
 from labkit.client import options
 from labkit.client.container import Container, ContainerList, feed
 from labkit.client.output import Result, consume
 from labkit.client.plan import Plan
 from labkit.client.process import Held, Process
 from labkit.client.wire import Channel, Wire
-from labkit.errors import CommandError, NotFoundError
+from labkit.errors import BackendError, CommandError, LabError, NotFoundError
 from labkit.model import NAMESPACES, Event, Feature, Kind, ProcessInfo, Snapshot, to_json
 
 if TYPE_CHECKING:
@@ -55,12 +56,27 @@ class Lab:
 
     Si apre con ``lab = Lab()`` oppure ``with Lab() as lab:``; finisce con :meth:`close`, alla fine del
     blocco, o quando finisce il processo che lo ha aperto, comunque finisca. ``backend`` dice dove vive
-    (``auto``, ``direct``); se non può nascere alza :class:`~labkit.errors.BackendError` con il rimedio.
+    (``auto``, ``direct``, ``uml``, ``qemu``); se non può nascere
+    alza :class:`~labkit.errors.BackendError` con il rimedio.
     """
 
     def __init__(self, backend: str = "auto") -> None:
-        chosen = choose(backend)
-        started = chosen.start(f"{chosen.name}-{os.getpid()}-{secrets.token_hex(3)}")
+        refused: list[LabError] = []
+        for candidate in candidates(backend):
+            try:
+                self._start(candidate)
+            except BackendError as problem:
+                refused.append(problem)
+                continue
+            #: Perché il laboratorio vive lì: una frase, vuota se è la prima scelta.
+            self.why = _why(candidate.name, refused)
+            if self.why:
+                tell(self.why)
+            return
+        raise refused[0]
+
+    def _start(self, backend: Backend) -> None:
+        started = backend.start(f"{backend.name}-{os.getpid()}-{secrets.token_hex(3)}")
         try:
             self._attach(Wire(started.sock), started.process)
         except BaseException as problem:  # Ctrl-C too: a laboratory that nobody can use must not stay
@@ -72,7 +88,7 @@ class Lab:
         self.wire = wire
         self.id: str = wire.hello["id"]
         self.backend: str = wire.hello["backend"]
-        #: ``root``, ``user`` (utente normale con subuid) o ``nosub`` (utente normale, un solo uid).
+        #: ``root``, ``user`` (utente normale con subuid), ``nosub`` (utente normale, un solo uid) o ``vm``.
         self.mode: str = wire.hello["mode"]
         self._finalizer = weakref.finalize(self, _end, wire, process, os.getpid())
         _open.append(weakref.ref(self, _open.remove))
@@ -88,6 +104,7 @@ class Lab:
             which = f" «{lab_id}»" if lab_id else ""
             raise NotFoundError(f"Il laboratorio{which} non c'è: nessun notebook lo tiene aperto.", "lab = Lab()")
         lab = cls.__new__(cls)
+        lab.why = ""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.connect(f"{live[-1][0]}/sock")
@@ -174,7 +191,10 @@ class Lab:
 
     def namespaces(self) -> Snapshot:
         """Chi vive in quali namespace, adesso: il notebook, il laboratorio, processi e container."""
-        me = ProcessInfo(os.getpid(), "notebook", _own_namespaces())
+        own = _own_namespaces()
+        if self.mode == "vm":  # another kernel: equal numbers there are other namespaces
+            own = {kind: -number for kind, number in own.items()}
+        me = ProcessInfo(os.getpid(), "notebook", own)
         return NamespaceMap((me, *(ProcessInfo.from_json(row) for row in self.wire.call("namespaces"))))
 
     def hold(self, who: Process | Container, kind: Kind) -> Held:
@@ -228,6 +248,14 @@ def _spec(image: Any, command: options.Command, **wanted: Any) -> dict[str, Any]
 
         raise InvalidError(f"Opzione sconosciuta: {', '.join(unknown)}.", f"le opzioni sono {', '.join(sorted(known))}")
     return dict(to_json(options.spec(image, command, **wanted)))
+
+
+def _why(name: str, refused: list[LabError]) -> str:
+    """La riga che dice dove vive il laboratorio, quando non è la prima scelta."""
+    if not refused:
+        return ""
+    where = {"uml": "un kernel suo, User Mode Linux", "qemu": "una macchina virtuale QEMU"}.get(name, name)
+    return f"Il laboratorio vive in {where}: {refused[0].message}"
 
 
 def _own_namespaces() -> dict[str, int]:

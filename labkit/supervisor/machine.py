@@ -27,7 +27,8 @@ def keep_watch(config: dict[str, Any], folder: str, wire: socket.socket, door: s
     write_init(config, folder)
     mine, theirs = socket.socketpair()
     console = os.open(f"{folder}/console", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    command = [word.replace("{channel}", str(theirs.fileno())).replace("{folder}", folder) for word in config["vm"]["command"]]
+    places = {"{channel}": str(theirs.fileno()), "{folder}": folder}
+    command = [fill(word, places) for word in config["vm"]["command"]]
     pid = start(command, config["vm"]["env"], theirs.fileno(), console)
     theirs.close()
     os.close(console)
@@ -42,6 +43,13 @@ def keep_watch(config: dict[str, Any], folder: str, wire: socket.socket, door: s
     finally:
         end_session(pid)
         os.close(pidfd)
+
+
+def fill(word: str, places: dict[str, str]) -> str:
+    """Mette nella riga di comando quello che si sa solo adesso."""
+    for name, value in places.items():
+        word = word.replace(name, value)
+    return word
 
 
 def write_init(config: dict[str, Any], folder: str) -> None:
@@ -196,4 +204,5 @@ def explain_death(folder: str) -> BackendError:
             tail = file.read()[-600:].strip()
     except OSError:
         tail = ""
-    return BackendError(f"La macchina virtuale si è spenta prima di rispondere. La sua console diceva: {tail or '(niente)'}")
+    said = tail or "(niente)"
+    return BackendError(f"La macchina virtuale si è spenta prima di rispondere. La sua console diceva: {said}")

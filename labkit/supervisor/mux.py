@@ -82,7 +82,8 @@ class Mux:
     """Un capo del canale.
 
     ``patient`` non dice niente finché l'altro capo non ha parlato: prima, la sua linea seriale farebbe
-    eco e prenderebbe certi byte per comandi. ``acknowledge`` va messo da chi riceve da un capo che ha una ``window``: gli dice quanto ha letto.
+    eco e prenderebbe certi byte per comandi. ``acknowledge`` va messo da chi riceve da un capo che ha
+    una ``window``: gli dice quanto ha letto.
     ``opened(bersaglio)`` dà la presa locale per una connessione chiesta dall'altro capo (o ``None``);
     ``message(dati)`` riceve i messaggi; ``lost()`` arriva quando il canale muore.
     """

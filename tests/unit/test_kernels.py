@@ -217,6 +217,14 @@ def test_without_apt_a_kernel_can_be_given_by_hand(apt: Path, monkeypatch: pytes
         assert kernels.uml() == kernels.UmlKernel(str(mine), str(folder), VERSION)
 
 
+@pytest.mark.parametrize("body", ["echo 'libc.so.6: version GLIBC_2.34 not found' >&2; exit 1", "echo altro"])
+def test_a_program_that_is_not_a_kernel_is_refused(apt: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+    program(apt / "mine", body)
+    monkeypatch.setenv("LABKIT_UML", str(apt / "mine"))
+    with pytest.raises(BackendError, match=r"non va su questa macchina: (libc|non dice)"):
+        kernels.uml()
+
+
 def test_ubuntu_keeps_image_and_modules_in_different_packages(apt: Path) -> None:
     program(
         apt / "bin/apt-cache",
