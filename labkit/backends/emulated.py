@@ -20,12 +20,12 @@ from labkit.backends.packages import Progress, silent
 from labkit.backends.qemu import program
 from labkit.errors import BackendError
 
-#: I driver, nell'ordine in cui si caricano: prima e1000 di virtio_net, così le schede e1000 sono eth0 ed eth1.
+#: I driver dei dispositivi; quelli che un kernel ha già in sé non si caricano.
 DRIVERS = (
     "virtio_pci", "virtio_console", "ata_piix", "sd_mod", "virtio_blk", "e1000", "virtio_net", "virtio_balloon",
 )  # fmt: skip
 
-#: libata: il secondo canale IDE (ata2) senza DMA, come un disco del 1990.
+#: Le opzioni dei moduli. libata: il secondo canale IDE (ata2) senza DMA, come un disco del 1990.
 OPTIONS = {"libata": "force=2:pio4"}
 
 #: Dove sta ogni dispositivo sul bus PCI: nome → posto (il controllore IDE ha il suo da sempre).
@@ -41,8 +41,8 @@ PLACES = {
 #: I dischi, con il nome che hanno dentro la macchina.
 DISKS = {"ide-pio": "sdb", "ide-dma": "sda", "virtio-blk": "vda"}
 
-#: Le schede di rete: quella vicina, quella lontana, e l'inizio dell'indirizzo di rete.
-CARDS = {"e1000": ("eth0", "eth1", "10.9.1"), "virtio-net": ("eth2", "eth3", "10.9.2")}
+#: Le coppie di schede di rete, con l'inizio dei loro indirizzi: la scheda vicina ha .1, la lontana .2.
+CARDS = {"e1000": "10.9.1", "virtio-net": "10.9.2"}
 
 #: MiB per il codice tradotto da TCG: di più non serve, e si confonderebbe con la memoria della macchina.
 _TRANSLATED = 32
@@ -54,6 +54,7 @@ _APPLETS = (
     "uptime", "usleep", "wc",
 )  # fmt: skip
 
+# The disks are bound again one at a time: at boot the kernel probes both together, and either may become sda.
 # Each pair of cards is one cable inside QEMU: the far end lives in a network namespace of its own, or the
 # kernel would answer itself without touching any card.
 _INIT = """#!/bin/sh
@@ -62,15 +63,21 @@ mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 mount -t tmpfs -o size=90% tmp /tmp
 {load}
+until [ -e /sys/block/sda ] && [ -e /sys/block/sdb ]; do usleep 10000; done
+for order in unbind bind; do
+  for disk in 0:0:0:0 1:0:0:0; do echo $disk > /sys/bus/scsi/drivers/sd/$order; done
+done
+card() {{ ls /sys/bus/pci/devices/$1/net /sys/bus/pci/devices/$1/virtio*/net 2> /dev/null | grep eth; }}
 cable() {{
   unshare -n sleep 1000000 &
   far=$!
   until [ "$(readlink /proc/$far/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do usleep 10000; done
-  ip link set $2 netns $far
-  ip addr add $3.1/24 dev $1
-  ip link set $1 up
-  nsenter -t $far -n ip addr add $3.2/24 dev $2
-  nsenter -t $far -n ip link set $2 up
+  ip addr add $3.1/24 dev $(card $1)
+  ip link set $(card $1) up
+  other=$(card $2)
+  ip link set $other netns $far
+  nsenter -t $far -n ip addr add $3.2/24 dev $other
+  nsenter -t $far -n ip link set $other up
 }}
 {cables}
 exec 3<>{port}
@@ -172,6 +179,7 @@ def _cards() -> Iterable[str]:
 def _kernel_arguments(accelerator: str) -> list[str]:
     # tsc=reliable: on a busy host the watchdog would discard the very clock that the lesson compares.
     words = ["console=ttyS0", "quiet", "panic=-1", "random.trust_cpu=on", "tsc=reliable"]
+    words += [f"{module}.{option}" for module, option in OPTIONS.items()]  # for a kernel that has it built in
     if accelerator == "tcg" and (frequency := tsc.khz()):
         words.append(f"tsc_early_khz={frequency}")
     return words
@@ -187,5 +195,5 @@ def _entries(shell: bytes, modules: list[tuple[str, bytes]]) -> Iterable[Entry]:
     for name, data in modules:
         yield Entry(f"lib/{name}.ko", stat.S_IFREG | 0o644, data)
     load = "\n".join(f"insmod /lib/{name}.ko {OPTIONS.get(name, '')}".rstrip() for name, _ in modules)
-    cables = "\n".join(f"cable {near} {far} {net}" for near, far, net in CARDS.values())
+    cables = "\n".join(f"cable {PLACES[card]} {PLACES[f'{card}-far']} {net}" for card, net in CARDS.items())
     yield Entry("init", stat.S_IFREG | 0o755, _INIT.format(load=load, cables=cables, port=PORT).encode())

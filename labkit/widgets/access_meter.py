@@ -13,7 +13,7 @@ from labkit.errors import InvalidError, LabError
 from labkit.widgets.shell import STYLE, Drawing, Shell, button
 
 #: Le dimensioni fra cui si sceglie: tutte stanno in una richiesta sola.
-SIZES = tuple(512 << step for step in range(8))
+SIZES = tuple(4096 << step for step in range(6))
 
 
 class HasCounts(Protocol):
@@ -39,10 +39,9 @@ class AccessMeter(Shell):
         self._devices = tuple(devices)
         self._sizes = tuple(sorted(set(sizes)))
         self.history: dict[int, dict[str, float]] = {}
-        start = min(self._sizes, key=lambda size: abs(size - 4096))
         self.slider = ipywidgets.SelectionSlider(
             options=[(accesses.size_words(size), size) for size in self._sizes],
-            value=start,
+            value=self._sizes[0],
             description="Byte di una richiesta",
             continuous_update=False,
             style={"description_width": "initial"},
