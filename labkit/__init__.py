@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from labkit.client.doctor import doctor
-    from labkit.client.lab import Lab
     from labkit.course.emulated import EmulatedMachine
     from labkit.course.exercises import check, hint, parameter
+    from labkit.course.laboratory import Lab
     from labkit.course.predict import predict
     from labkit.course.quiz import quiz
     from labkit.course.source import source
@@ -46,7 +46,7 @@ __all__ = [
 _WHERE = {
     "ContainerSpec": "labkit.model",
     "EmulatedMachine": "labkit.course.emulated",
-    "Lab": "labkit.client.lab",
+    "Lab": "labkit.course.laboratory",
     "LabError": "labkit.errors",
     "chart": "labkit.draw.charts",
     "check": "labkit.course.exercises",

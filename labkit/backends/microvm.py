@@ -15,6 +15,12 @@ from labkit.backends.packages import Progress, silent
 from labkit.backends.uml import visible
 from labkit.errors import BackendError
 
+#: Il disco della macchina: un file della cartella del laboratorio, che muore con lei.
+DISK = (
+    "-blockdev", "driver=raw,node-name=disk,file.driver=file,file.filename={folder}/disk,file.locking=off",
+    "-device", "virtio-blk-device,drive=disk",
+)  # fmt: skip
+
 #: I moduli di nftables: il kernel li chiederebbe da sé a modprobe, che qui dentro non c'è.
 FIREWALL = ("nf_tables", "nft_chain_nat", "nft_nat", "nft_masq", "nft_redir", "nft_ct", "nft_reject_inet")
 
@@ -36,12 +42,12 @@ def machine(say: Progress = silent, only_kvm: bool = False) -> dict[str, Any]:
     """Quello che il guardiano deve sapere per accendere la macchina; ``{channel}`` e ``{folder}`` li mette lui."""
     qemu.program()  # without it there is no point in downloading a kernel
     kernel = kernels.linux(say)
-    initrd = initramfs.build(kernel, FIREWALL, say)
+    initrd = initramfs.build(kernel, ("virtio_blk", *FIREWALL), say)
     accelerator = accel.accelerator(kernel, initrd, say)
     if only_kvm and accelerator != "kvm":
         raise BackendError("KVM c'è, ma nessuna macchina ci parte davvero.", "Lab(backend='uml')")
     return {
-        "command": qemu.command(kernel, initrd, "{folder}/init", "{channel}", accel=accelerator),
+        "command": [*qemu.command(kernel, initrd, "{folder}/init", "{channel}", accel=accelerator), *DISK],
         "env": {},
         "window": 0,
         "channel": initramfs.PORT,

@@ -23,7 +23,7 @@ MEMORY = "512M"
 WINDOW = 2048
 
 #: Il giro a vuoto di calibrazione e la prova delle RAID6 costano un secondo e non servono.
-_FAST = ("lpj=35037184", "initcall_blacklist=raid6_select_algo", "quiet")
+_FAST = ("lpj=35037184", "initcall_blacklist=raid6_select_algo")
 
 
 class UmlBackend:
@@ -57,6 +57,7 @@ def machine(binary: str, modules: str) -> dict[str, Any]:
             "ssl0=fd:{channel}",
             "umid=lab",
             "uml_dir={folder}/",
+            "ubd0={folder}/disk",
             *_FAST,
         ],
         "env": {"TMPDIR": executable_folder()},

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, overload
 
-from labkit.client import options
+from labkit.client import options, weight
 from labkit.client.output import Result, clean, consume
 from labkit.client.wire import Channel
 from labkit.errors import LabError, NotFoundError
@@ -63,6 +63,16 @@ class Container:
         from labkit.client.plan import Plan
 
         return Plan(self.lab, self.name, to_json(self.inspect().steps))
+
+    def memory(self) -> int:
+        """I byte di memoria dei suoi processi, visti da questa macchina; 0 se il laboratorio ha un kernel suo.
+
+        È la somma delle PSS (proc_pid_smaps(5)) di chi vive nel suo namespace pid.
+        """
+        if self.lab.mode == "vm":  # another kernel: its processes are not processes of this one
+            return 0
+        seen = {process.label: process.namespaces for process in self.lab.namespaces().processes}
+        return weight.pss(weight.inside(seen[self.name]["pid"])) if self.name in seen else 0
 
     def url(self, port: int = 80) -> str:
         """L'indirizzo da aprire nel browser per una porta pubblicata.

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from labkit import rundir
 from labkit.backends.base import Backend
 from labkit.backends.choice import candidates, tell
-from labkit.client import options
+from labkit.client import options, weight
+from labkit.client.console import Console
 from labkit.client.container import Container, ContainerList, feed
 from labkit.client.output import Result, consume
 from labkit.client.plan import Plan
@@ -76,7 +77,9 @@ class Lab:
         raise refused[0]
 
     def _start(self, backend: Backend) -> None:
-        started = backend.start(f"{backend.name}-{os.getpid()}-{secrets.token_hex(3)}")
+        lab_id = f"{backend.name}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._starting(lab_id)
+        started = backend.start(lab_id)
         try:
             self._attach(Wire(started.sock), started.process)
         except BaseException as problem:  # Ctrl-C too: a laboratory that nobody can use must not stay
@@ -84,12 +87,19 @@ class Lab:
             started.process.wait()
             raise problem from None
 
+    def _starting(self, lab_id: str) -> None:
+        """Sta per nascere: chi vuole guardare la sua console può cominciare."""
+
     def _attach(self, wire: Wire, process: subprocess.Popen[bytes] | None) -> None:
         self.wire = wire
         self.id: str = wire.hello["id"]
         self.backend: str = wire.hello["backend"]
         #: ``root``, ``user`` (utente normale con subuid), ``nosub`` (utente normale, un solo uid) o ``vm``.
         self.mode: str = wire.hello["mode"]
+        self._console = Console(self.id)
+        if self.mode == "vm":
+            self._console.open()  # now: the file goes away with the machine, what it said does not
+            wire.last_words = self._console.panic
         self._finalizer = weakref.finalize(self, _end, wire, process, os.getpid())
         _open.append(weakref.ref(self, _open.remove))
 
@@ -201,6 +211,33 @@ class Lab:
         """Tiene aperto il namespace ``kind`` di un processo: vive anche quando il processo finisce."""
         answer = self.wire.call("hold", pid=who.pid, kind=kind)
         return Held(self, answer["descriptor"], kind, answer["id"])
+
+    # ---- the machine under the lab
+
+    def console(self) -> str:
+        """Quello che il kernel della macchina virtuale ha scritto fin qui, anche dopo la sua fine.
+
+        Vuoto se il laboratorio vive sul kernel di questa macchina.
+        """
+        return self._console.text()
+
+    @property
+    def disk(self) -> str:
+        """Il file di questa macchina che per la macchina virtuale è un disco; vuoto senza macchina virtuale."""
+        return f"{rundir.base()}/{self.id}/disk" if self.mode == "vm" else ""
+
+    def host_pids(self) -> list[int]:
+        """I processi di questa macchina di cui il laboratorio è fatto."""
+        record = rundir.read(f"{rundir.base()}/{self.id}")
+        return weight.descendants(record.guard_pid) if record else []
+
+    def memory(self) -> int:
+        """I byte di memoria di quei processi (la somma delle PSS, proc_pid_smaps(5))."""
+        return weight.pss(self.host_pids())
+
+    def boot_files(self) -> dict[str, int]:
+        """I file con cui la macchina virtuale si è accesa (kernel, prima radice, disco), e i byte che occupano."""
+        return weight.files(self.host_pids()) if self.mode == "vm" else {}
 
     # ---- the lab itself
 

@@ -11,7 +11,7 @@ import queue
 import socket
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from labkit.errors import LabClosedError, LabError, ProtocolError, from_dict
@@ -123,6 +123,8 @@ class Wire:
         self._channels: weakref.WeakValueDictionary[int, Channel] = weakref.WeakValueDictionary()
         self._next = 0
         self.closed = False
+        #: Perché il kernel del laboratorio si è fermato, se aveva un kernel suo e si è fermato; altrimenti niente.
+        self.last_words: Callable[[], str] = str
         greeting = Channel(self, 0)
         self._channels[0] = greeting
         self._reader = threading.Thread(target=self._read, name="labkit-filo", daemon=True)
@@ -163,6 +165,11 @@ class Wire:
 
     def lost(self) -> LabClosedError:
         """L'errore di chi usa un laboratorio che non c'è più."""
+        if reason := self.last_words():
+            return LabClosedError(
+                f"Il kernel della macchina virtuale si è fermato, e il laboratorio con lui. Ha detto: «{reason}».",
+                "lab = Lab()",
+            )
         return LabClosedError("Il laboratorio è chiuso: tutto quello che conteneva non esiste più.", "lab = Lab()")
 
     def _read(self) -> None:

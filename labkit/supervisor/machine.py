@@ -18,6 +18,9 @@ from labkit.kernel import libc, procfs
 from labkit.supervisor.loop import Loop
 from labkit.supervisor.mux import Mux
 
+#: Byte del disco della macchina: un file vuoto, che sull'host non occupa niente finché lei non ci scrive.
+DISK = 64 << 20
+
 #: Secondi che la macchina ha per spegnersi da sola quando il client ha finito.
 _GRACE = 3.0
 
@@ -25,6 +28,8 @@ _GRACE = 3.0
 def keep_watch(config: dict[str, Any], folder: str, wire: socket.socket, door: socket.socket) -> None:
     """Accende la macchina e fa da ponte finché uno dei due finisce."""
     write_init(config, folder)
+    with open(f"{folder}/disk", "wb") as disk:
+        disk.truncate(DISK)
     mine, theirs = socket.socketpair()
     console = os.open(f"{folder}/console", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     places = {"{channel}": str(theirs.fileno()), "{folder}": folder}

@@ -1,0 +1,67 @@
+"""Il laboratorio come lo vede un notebook: quello vero, più la sua console viva e la gara di partenza."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Literal, overload
+
+from labkit.client import lab, race
+from labkit.client.console import Console
+
+if TYPE_CHECKING:
+    from labkit.widgets.boot_race import BootRace
+    from labkit.widgets.console_view import ConsoleView
+
+
+class Lab(lab.Lab):
+    __doc__ = f"""{lab.Lab.__doc__}
+    Con ``console=True`` la console della macchina virtuale compare nella cella già mentre si accende.
+    """
+
+    def __init__(self, backend: str = "auto", console: bool = False) -> None:
+        self._show = console
+        self._born = False
+        self._views: list[ConsoleView] = []
+        try:
+            super().__init__(backend)
+            self._born = True
+        finally:
+            for view in self._views[:-1] if self._born else self._views:  # of kernels that did not start
+                view.close()
+
+    @overload
+    def console(self, live: Literal[False] = ...) -> str: ...
+    @overload
+    def console(self, live: Literal[True]) -> ConsoleView: ...
+    def console(self, live: bool = False) -> str | ConsoleView:
+        """Quello che il kernel della macchina virtuale ha scritto fin qui, anche dopo la sua fine.
+
+        Con ``live=True`` è uno schermo che si aggiorna finché la macchina vive. Vuoto se il laboratorio
+        vive sul kernel di questa macchina.
+        """
+        if not live:
+            return self._console.text()
+        from labkit.widgets.console_view import ConsoleView  # only where there is something to show
+
+        return ConsoleView(self._console, lambda: not self.closed)
+
+    def race(self, *machines: str) -> BootRace:
+        """La gara di partenza fra un processo, un container di questo laboratorio e una macchina virtuale.
+
+        ``machines`` sono i backend che corrono: ``"uml"``, ``"qemu"`` o tutti e due; senza dire niente, ``"uml"``.
+        """
+        from labkit.widgets.boot_race import BootRace
+
+        kinds = ("process", "container", *(machines or ("uml",)))
+        return BootRace({race.NAMES.get(kind, kind): partial(race.run, kind, self) for kind in kinds})
+
+    def _starting(self, lab_id: str) -> None:
+        if not self._show:
+            return
+        from IPython.display import display
+
+        from labkit.widgets.console_view import ConsoleView
+
+        view = ConsoleView(Console(lab_id), lambda: not (self._born and self.closed))
+        self._views.append(view)
+        display(view)  # type: ignore[no-untyped-call]
