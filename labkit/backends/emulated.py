@@ -81,14 +81,14 @@ cable() {{
 }}
 {cables}
 exec 3<>{port}
-until read -r line <&3; do usleep 50000; done
+until read -r number line <&3; do usleep 50000; done
 while true; do
   echo "$line" | base64 -d > /tmp/.command
   sh /tmp/.command < /dev/null > /tmp/.output 2>&1
-  echo "$? $(wc -c < /tmp/.output)" >&3
+  echo "$number $? $(wc -c < /tmp/.output)" >&3
   cat /tmp/.output >&3
   # The host has gone: a machine without anyone to obey ends.
-  read -r line <&3 || break
+  read -r number line <&3 || break
 done
 poweroff -f
 """

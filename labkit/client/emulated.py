@@ -58,6 +58,7 @@ class Machine:
         self._lock = threading.RLock()
         self._ends = contextlib.ExitStack()
         self._kept: Kept | None = None
+        self._asked = 0
         self._heard: dict[str, bytearray] = {name: bytearray() for name in ("commands", "monitor", "console", "trace")}
         self._windows: dict[str, list[Window]] = {}
         try:
@@ -297,13 +298,13 @@ class Machine:
 
     def _shell(self, command: str, timeout: float) -> Result:
         self._running()
-        self._say(self._commands, base64.b64encode(command.encode()) + b"\n")
-        status, length = self._line("commands", timeout).split()
-        heard = self._heard["commands"]
-        self._until(lambda: len(heard) >= int(length), timeout)
-        output = bytes(heard[: int(length)])
-        del heard[: int(length)]
-        return Result(int(status), clean(output.decode("utf-8", "replace")))
+        self._asked += 1
+        self._say(self._commands, b"%d %s\n" % (self._asked, base64.b64encode(command.encode())))
+        while True:
+            number, status, length = map(int, self._line("commands", timeout).split())
+            output = self._take("commands", length, timeout)
+            if number == self._asked:  # else it is the answer to who was interrupted by Ctrl-C
+                return Result(status, clean(output.decode("utf-8", "replace")))
 
     def _say(self, sock: socket.socket, data: bytes) -> None:
         try:
@@ -311,12 +312,17 @@ class Machine:
         except OSError:
             raise self._gone() from None
 
+    def _take(self, name: str, length: int, timeout: float) -> bytes:
+        heard = self._heard[name]
+        self._until(lambda: len(heard) >= length, timeout)
+        taken = bytes(heard[:length])
+        del heard[:length]
+        return taken
+
     def _line(self, name: str, timeout: float) -> bytes:
         heard = self._heard[name]
         self._until(lambda: b"\n" in heard, timeout)
-        line, _, rest = bytes(heard).partition(b"\n")
-        heard[:] = rest
-        return line
+        return self._take(name, heard.index(b"\n") + 1, timeout)
 
     def _until(self, done: Callable[[], bool], timeout: float) -> None:
         end = time.monotonic() + timeout

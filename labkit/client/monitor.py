@@ -18,6 +18,7 @@ class Monitor:
     def __init__(self, send: Callable[[bytes], None], line: Callable[[], bytes]) -> None:
         self._send = send
         self._line = line
+        self._asked = 0
 
     def greet(self) -> None:
         """La prima riga è di QEMU; poi si sceglie di parlare."""
@@ -26,9 +27,12 @@ class Monitor:
 
     def ask(self, command: str, **arguments: Any) -> Any:
         """La risposta a un comando; LabError se QEMU dice di no."""
-        self._send(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
+        self._asked += 1
+        self._send(json.dumps({"execute": command, "arguments": arguments, "id": self._asked}).encode() + b"\n")
         while True:
             answer = json.loads(self._line())
+            if answer.get("id") != self._asked:  # an event, or the answer to who was interrupted by Ctrl-C
+                continue
             if "return" in answer:
                 return answer["return"]
             if "error" in answer:

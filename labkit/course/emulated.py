@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import weakref
+from typing import TYPE_CHECKING, ClassVar
 
-from labkit.client.emulated import Machine
+from labkit.client.emulated import MEMORY, Machine
 
 if TYPE_CHECKING:
     from labkit.widgets.access_meter import AccessMeter
@@ -17,7 +18,19 @@ class EmulatedMachine(Machine):
 
         with EmulatedMachine() as macchina:
             print(macchina.count("virtio-blk", size=4096).per_request)
+
+    Se ne tiene accesa una sola: chi riesegue la cella spegne quella di prima.
     """
+
+    _last: ClassVar[weakref.ref[EmulatedMachine] | None] = None
+
+    def __init__(self, memory: int = MEMORY, accelerator: str = "auto") -> None:
+        # The cells' outputs remember every object that was shown: without this, nobody would end the old one.
+        before = EmulatedMachine._last() if EmulatedMachine._last else None
+        if before is not None:
+            before.close()
+        EmulatedMachine._last = weakref.ref(self)
+        super().__init__(memory, accelerator)
 
     def meter(self) -> AccessMeter:
         """Gli accessi di ogni disco mentre si sposta la dimensione della richiesta."""
