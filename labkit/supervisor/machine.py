@@ -27,6 +27,8 @@ _GRACE = 3.0
 
 def keep_watch(config: dict[str, Any], folder: str, wire: socket.socket, door: socket.socket) -> None:
     """Accende la macchina e fa da ponte finché uno dei due finisce."""
+    # A machine that panics leaves its helpers without a parent: they come to us, and end_session() buries them.
+    libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
     write_init(config, folder)
     with open(f"{folder}/disk", "wb") as disk:
         disk.truncate(DISK)
