@@ -57,6 +57,11 @@ class Port:
                 f"La porta {self.host_port}:{self.container_port} non esiste: una porta va da 1 a 65535.",
                 "publish='8080:80'",
             )
+        numbers = self.host_ip.split(".")
+        if len(numbers) != 4 or not all(n.isascii() and n.isdecimal() and int(n) < 256 for n in numbers):
+            raise InvalidError(
+                f"«{self.host_ip}» non è un indirizzo IPv4 di questa macchina.", "publish='127.0.0.1:8080:80'"
+            )
 
     @classmethod
     def parse(cls, text: str | int) -> Port:

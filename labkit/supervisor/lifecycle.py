@@ -123,7 +123,7 @@ def launch(server: Server, container: Container, *, stdin: bool = False, stepped
             tty=container.spec.tty,
             stepped=stepped,
         )
-    except (LabError, OSError):
+    except Exception:
         destroy(server, container)
         raise
     for step in container.lab_plan.steps():
