@@ -18,10 +18,11 @@ from labkit.protocol import HEADER, MAX_BODY, Decoder, Frame, Kind, pack, pack_j
 from labkit.supervisor.verbs import VERBS
 
 #: Aggiungere un verbo è dare un potere a chi sta sul filo: si fa apposta, anche qui.
-KNOWN = """
+_TABLE = """
 events exec hello hold images inspect interrupt kill logs namespaces plan plan_run plan_step plan_steps plan_undo
 process process_ask process_close ps release resize rm rootfs run shutdown stop top wait
-""".split()
+"""
+KNOWN = _TABLE.split()
 
 
 class Raw:
@@ -97,12 +98,10 @@ SCALARS = st.none() | st.booleans() | st.integers(-(1 << 70), 1 << 70) | st.floa
 VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3), max_leaves=6
 )
+_OPTIONS = "command name env hostname user workdir network publish cap_add labels window"
 SPECS = st.fixed_dictionaries(
     {"image": st.just("busybox")},
-    optional={
-        key: VALUES
-        for key in ("command", "name", "env", "hostname", "user", "workdir", "network", "publish", "cap_add", "labels")
-    },
+    optional=dict.fromkeys(_OPTIONS.split(), VALUES),
 )
 ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(("all", "attach", "stdin", "follow", "force", "tty"), st.booleans() | VALUES),
