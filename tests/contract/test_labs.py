@@ -8,10 +8,13 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import pytest
 
 from labkit import Lab, rundir
+from labkit.client.container import Container
+from labkit.client.plan import Plan
 from labkit.errors import ConflictError, InvalidError, LabClosedError, LabError, NotFoundError
 from labkit.model import Feature
 
@@ -113,38 +116,37 @@ ITS = [
 ]
 
 
+@dataclass
+class Ended:
+    lab: Lab
+    container: Container
+    plan: Plan
+
+
 @pytest.fixture(scope="module")
-def after(backend: str) -> Lab:
+def ended(backend: str) -> Ended:
+    """Quello che resta in mano a chi ha chiuso il laboratorio."""
     with Lab(backend=backend) as lab:
-        lab.run("busybox", ["sleep", "60"], name="web", detach=True)
-    return lab
+        return Ended(lab, lab.run("busybox", ["sleep", "60"], name="web", detach=True), lab.plan("busybox", "true"))
 
 
 @pytest.mark.parametrize("what", AFTER)
-def test_a_closed_lab_says_so(after: Lab, what: str) -> None:
+def test_a_closed_lab_says_so(ended: Ended, what: str) -> None:
     with pytest.raises(LabClosedError, match="Il laboratorio è chiuso") as caught:
-        AFTER[what](after)
+        AFTER[what](ended.lab)
     assert caught.value.remedy == "lab = Lab()"
 
 
-@pytest.mark.parametrize("what", ITS)
-def test_a_container_of_a_closed_lab_says_so(backend: str, what: str) -> None:
-    with Lab(backend=backend) as lab:
-        container = lab.run("busybox", ["sleep", "60"], detach=True)
+@pytest.mark.parametrize("what", [*ITS, "exec"])
+def test_a_container_of_a_closed_lab_says_so(ended: Ended, what: str) -> None:
     with pytest.raises(LabClosedError, match="Il laboratorio è chiuso"):
-        if what == "exec":
-            container.exec("true")
-        else:
-            attribute = getattr(container, what)
-            attribute()
+        ended.container.exec("true") if what == "exec" else getattr(ended.container, what)()
 
 
-def test_a_plan_of_a_closed_lab_says_so(backend: str) -> None:
-    with Lab(backend=backend) as lab:
-        plan = lab.plan("busybox", "true")
-    for act in (plan.step, plan.undo, plan.run, plan.rollback):
-        with pytest.raises(LabClosedError):
-            act()
+@pytest.mark.parametrize("what", ["step", "undo", "run", "rollback"])
+def test_a_plan_of_a_closed_lab_says_so(ended: Ended, what: str) -> None:
+    with pytest.raises(LabClosedError, match="Il laboratorio è chiuso"):
+        getattr(ended.plan, what)()
 
 
 def test_whoever_is_waiting_when_the_lab_ends_is_told(backend: str) -> None:
