@@ -112,7 +112,8 @@ class Plan:
         try:
             self.operations[index].execute(context)
         except OSError as problem:
-            error = from_os_error(problem)
+            syscall = self.operations[index].syscall
+            error = from_os_error(problem, syscall if syscall.isidentifier() else "")
             self._fail(index, error)
             raise error from None
         except LabError as error:

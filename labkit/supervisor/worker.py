@@ -48,6 +48,9 @@ class Worker:
                     answer = pack_json(Kind.ERR, frame.channel, from_os_error(problem).to_dict())
                 except KeyboardInterrupt:
                     answer = pack_json(Kind.ERR, frame.channel, CellError("Interrotto.").to_dict())
+                except Exception as problem:  # noqa: BLE001  one wrong argument must not end the process
+                    wrong = InvalidError(f"Un argomento non è del tipo giusto (Python dice: {problem}).", "help(p)")
+                    answer = pack_json(Kind.ERR, frame.channel, wrong.to_dict())
                 sys.stdout.flush()
                 sys.stderr.flush()
                 self.channel.sendall(answer)
@@ -155,8 +158,11 @@ class Worker:
         replace(tuple(command), dict(os.environ) if env is None else env)
 
     def read(self, path: str) -> str:
-        with open(path, "rb") as file:
-            return file.read(1 << 20).decode("utf-8", "replace")
+        try:
+            with open(path, "rb") as file:
+                return file.read(1 << 20).decode("utf-8", "replace")
+        except OSError as problem:
+            raise from_os_error(problem, "open") from None
 
     def state(self) -> Any:
         """Quello che si sa di sé: namespace, mappe, nome host."""
