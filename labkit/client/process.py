@@ -60,7 +60,8 @@ class Process:
             return self._operate("setns_held", descriptor=other.descriptor, kind=other.kind)
         if not isinstance(other, Process | Container):
             raise InvalidError(
-                f"setns vuole un processo o un container, non {other!r}.", "due.setns(uno, 'uts'), senza virgolette a uno"
+                f"setns vuole un processo o un container, non {other!r}.",
+                "due.setns(uno, 'uts'), senza virgolette a uno",
             )
         return self._operate("setns", pid=other.pid, kinds=list(kinds))
 
