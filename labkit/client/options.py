@@ -90,7 +90,7 @@ def spec(image: Any, cmd: Command, **options: Any) -> ContainerSpec:
         if options.get(name) is not None and not isinstance(options[name], (str, int)):
             raise InvalidError(f"{name} vuole un testo: {options[name]!r} non lo è.")
     return ContainerSpec(
-        image=os.fspath(image) if isinstance(image, os.PathLike) else image,
+        image=_image(image),
         command=command(cmd),
         name=_text(options.get("name")),
         env=environment(options.get("env")),
@@ -109,6 +109,13 @@ def spec(image: Any, cmd: Command, **options: Any) -> ContainerSpec:
         remove=bool(options.get("remove")),
         stop_signal=_text(options.get("stop_signal")) or "SIGTERM",
     )
+
+
+def _image(value: Any) -> Any:
+    """Il nome di un'immagine, o il percorso intero di una cartella: il laboratorio parte da un'altra."""
+    if isinstance(value, os.PathLike) or (isinstance(value, str) and "/" in value):
+        return os.path.abspath(os.path.expanduser(os.fspath(value)))
+    return value
 
 
 def _text(value: Any) -> str:
