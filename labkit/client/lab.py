@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from labkit import rundir
+from labkit.backends.base import fingerprint
 from labkit.backends.choice import choose
 from labkit.client import options
 from labkit.client.container import Container, ContainerList, feed
@@ -22,7 +23,7 @@ from labkit.client.output import Result, consume
 from labkit.client.plan import Plan
 from labkit.client.process import Held, Process
 from labkit.client.wire import Channel, Wire
-from labkit.errors import CommandError, NotFoundError
+from labkit.errors import CommandError, ConflictError, NotFoundError
 from labkit.model import NAMESPACES, Event, Feature, Kind, ProcessInfo, Snapshot, to_json
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class Lab:
         self.backend: str = wire.hello["backend"]
         #: ``root``, ``user`` (utente normale con subuid) o ``nosub`` (utente normale, un solo uid).
         self.mode: str = wire.hello["mode"]
+        self._labels: set[str] = set()
         self._finalizer = weakref.finalize(self, _end, wire, process, os.getpid())
         _open.append(weakref.ref(self, _open.remove))
 
@@ -94,6 +96,12 @@ class Lab:
         except OSError:
             raise NotFoundError("Il laboratorio non risponde più.", "labkit clean") from None
         lab._attach(Wire(sock), None)
+        if lab.wire.hello["code"] != fingerprint():
+            lab.close()
+            raise ConflictError(
+                "Il laboratorio aperto è nato prima dell'ultimo aggiornamento del corso: i due non si capirebbero.",
+                "riavvia il kernel del notebook, e riesegui la cella «Preparazione»",
+            )
         return lab
 
     # ---- containers
@@ -168,8 +176,15 @@ class Lab:
     # ---- processes and namespaces
 
     def process(self, label: str = "") -> Process:
-        """Un processo del laboratorio da guidare a mano."""
+        """Un processo del laboratorio da guidare a mano.
+
+        Se questo ``Lab`` ne ha già uno con la stessa etichetta lo chiude e ne fa un altro: una cella
+        rieseguita ricomincia da capo.
+        """
+        if label in self._labels:
+            self.wire.call("process_close", label=label)
         answer = self.wire.call("process", label=label)
+        self._labels.add(answer["label"])
         return Process(self, answer["label"], answer["pid"])
 
     def namespaces(self) -> Snapshot:

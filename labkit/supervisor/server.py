@@ -42,6 +42,7 @@ class Server:
         return {
             "version": VERSION,
             "id": self.config["id"],
+            "code": self.config["code"],
             "backend": self.config["backend"],
             "mode": self.config["mode"],
             "folder": self.config["folder"],
