@@ -6,7 +6,6 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -37,51 +36,45 @@ def process(lab: Lab) -> Iterator[Callable[..., Process]]:
         yield lambda label="": stack.enter_context(lab.process(label))
 
 
-@dataclass
-class Inside:
-    """Che cosa c'è nel laboratorio, visto da root là dentro: quello che un container può lasciare."""
+def counted(lab: Lab, spy: Process) -> dict[str, object]:
+    """Quello che c'è nel laboratorio visto da root là dentro: strati, cavi, mount, descrittori, processi, nomi."""
+    home = f"{lab.wire.hello['folder']}/lab"
+    counts = (
+        f"len(os.listdir('{home}/layers')), len(open('/proc/1/mountinfo').readlines()), len(os.listdir('/proc/1/fd')),"
+        "sum(name.isdecimal() for name in os.listdir('/proc'))"
+    )
+    channel = lab.wire.open("process_ask", label=spy.label, verb="cell", args={"source": f"import os; print({counts})"})
+    layers, mounts, descriptors, processes = map(int, b"".join(data for _, data in channel).split())
+    return {
+        "strati": layers,
+        "mount": mounts,
+        "descrittori": descriptors,
+        "processi": processes,
+        "cavi": sum(name.startswith("veth") for name in spy.links()),
+        "container": [container.name for container in lab.ps(all=True)],
+    }
 
-    lab: Lab
-    spy: Process
-    ignored: frozenset[str] = field(default_factory=frozenset)
 
-    @property
-    def home(self) -> str:
-        return f"{self.lab.wire.hello['folder']}/lab"
-
-    def sees(self, expression: str) -> str:
-        """Il valore di un'espressione Python nel processo spia."""
-        result = self.spy.run(["cat", "/dev/null"], quiet=True)
-        assert result.ok
-        channel = self.lab.wire.open(
-            "process_ask", label=self.spy.label, verb="cell", args={"source": f"import os\nprint({expression})"}
-        )
-        text = b"".join(data for _, data in channel).decode()
-        assert channel.result is None
-        return text.strip()
-
-    def left(self) -> dict[str, object]:
-        """Strati, cavi, mount, container, porte e descrittori che non c'erano quando il laboratorio è nato."""
-        layers = self.sees(f"sorted(os.listdir({self.home + '/layers'!r}))")
-        return {
-            "strati": layers,
-            "cavi": sorted(name for name in self.spy.links() if name.startswith("veth")),
-            "mount": self.sees("len(open('/proc/1/mountinfo').readlines())"),
-            "container": [container.name for container in self.lab.ps(all=True)],
-        }
+def at_rest(lab: Lab, spy: Process) -> dict[str, object]:
+    """Lo stesso, quando il laboratorio ha finito di pulire e di preparare chi nascerà."""
+    lab.run("busybox", "true", quiet=True)  # whoever waits to be born waits for the same thing, before and after
+    seen = counted(lab, spy)
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        time.sleep(0.1)
+        before, seen = seen, counted(lab, spy)
+        if seen == before:
+            break
+    return seen
 
 
 @pytest.fixture
 def nothing_half_made(lab: Lab) -> Iterator[None]:
     """Quello che nel laboratorio c'era prima della prova c'è anche dopo, e niente di più."""
     with lab.process("spia") as spy:
-        inside = Inside(lab, spy)
-        before = inside.left()
+        before = at_rest(lab, spy)
         yield
-        end = time.monotonic() + 2
-        while (after := inside.left()) != before and time.monotonic() < end:
-            time.sleep(0.02)
-        assert after == before
+        assert at_rest(lab, spy) == before
 
 
 @pytest.fixture
