@@ -124,6 +124,15 @@ class Plan:
         self._errors[index] = ""
         self.position += 1
 
+    def inherit(self, other: Plan) -> None:
+        """Fa suo quello che ``other`` ha già fatto: le stesse operazioni, dall'inizio, con il loro costo."""
+        done = other.position
+        if self.operations[:done] != other.operations[:done]:
+            raise PlanError("Quello che è già stato fatto non è l'inizio di questo piano.")
+        self.position = done
+        self._states[:done] = other._states[:done]
+        self._microseconds[:done] = other._microseconds[:done]
+
     def charge(self, microseconds: float) -> None:
         """Segna il costo vero dell'ultima operazione, se era stata fatta prima del tempo."""
         self._microseconds[self.position - 1] = microseconds
