@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def tool(name: str) -> Any:
     """Il modulo ``tools/NAME.py``, che è un programma e non sta in un pacchetto."""
     spec = importlib.util.spec_from_file_location(f"tools_{name}", ROOT / "tools" / f"{name}.py")
-    assert spec and spec.loader
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # a dataclass looks for its own module by name
     spec.loader.exec_module(module)
