@@ -136,12 +136,13 @@ class Lab:
         il laboratorio copre e, se il laboratorio è di root, scrivere nelle manopole del kernel.
         """
         gone = not detach if remove is None else remove
-        spec = _spec(image, command, remove=gone, interactive=stdin is not None, **wanted)
+        data = options.stdin(stdin)
+        spec = _spec(image, command, remove=gone, interactive=data is not None, **wanted)
         if detach:
             info = self.wire.call("run", spec=spec, attach=False)
             return Container(self, info["name"], info["id"])
-        channel = self.wire.open("run", spec=spec, attach=True, stdin=stdin is not None)
-        feed(channel, stdin)
+        channel = self.wire.open("run", spec=spec, attach=True, stdin=data is not None)
+        feed(channel, data)
         return consume(channel, quiet=quiet)
 
     def open_run(self, image: Any, command: options.Command = None, **wanted: Any) -> Channel:

@@ -32,7 +32,11 @@ def step(server: Server, call: Call, name: str) -> None:
     container = _unfinished(server, name)
     lab = container.lab_plan
     if container.birth is None and lab.position < len(lab.operations) - 1:
-        _answer(call, container, lab.step(container.context))
+        try:
+            _answer(call, container, lab.step(container.context))
+        except LabError:
+            container.record_step(lab.describe(lab.position))
+            raise
         return
     if container.birth is None:
         lifecycle.launch(server, container, stepped=True)
