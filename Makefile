@@ -25,7 +25,7 @@ lint: ## solo stile, tipi e regole di importazione (meno di un minuto)
 	$(setup) test
 	@exec .venv/bin/python -m pytest -q tests/architecture
 
-slides: ## costruisce le presentazioni in slides/build, senza rete
+slides: ## costruisce le presentazioni in build/slides, senza rete
 	$(setup) lab
 	@exec .venv/bin/labkit slides build
 
@@ -41,5 +41,5 @@ lock: ## riscrive requirements/ quando cambiano le dipendenze
 	@exec tools/lock.sh
 
 clean: ## toglie le cose costruite dalle prove e dalle presentazioni (l'ambiente .venv resta)
-	rm -rf build dist slides/build reports .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist reports .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find labkit tests tools bench -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

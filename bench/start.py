@@ -51,8 +51,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15, metavar="N", help="giri dell'alternanza (15)")
-    parser.add_argument("--batch", type=int, default=5, metavar="N", help="prove di ognuno in un giro (5)")
+    parser.add_argument("--rounds", type=int, default=40, metavar="N", help="giri dell'alternanza (40)")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="prove di ognuno in un giro (1)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="seme dell'ordine dei turni (1)")
     parser.add_argument("--crowd", type=int, default=200, metavar="N", help="container vivi insieme (200; 0: salta)")
     parser.add_argument("--only", nargs="+", default=sorted(PEERS), choices=sorted(PEERS), help="solo questi confronti")
@@ -84,8 +84,7 @@ def arena(peers: list[str], labkit: bool = True) -> Iterator[tuple[Workshop, lis
             from bench.ours import TITLES, Ours
             from labkit import Lab
 
-            lab = stack.enter_context(Lab())
-            competitors += [Ours(workshop, network, lab) for network in TITLES]
+            competitors += [Ours(workshop, network, stack.enter_context(Lab())) for network in TITLES]
         yield workshop, competitors, missing
 
 

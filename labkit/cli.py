@@ -238,6 +238,7 @@ _SPELLINGS = (
     (r"\benv=\{'(\w+)': '([^']*)'\}", r"-e \1=\2"),
     (r"\benv=\['([^']*)'\]", r"-e \1"),
     (r"-p '([^']*)'", r"-p \1"),
+    (r"\blab\.ps\(all=True\)", "labkit ps -a"),
     (r"\blab\.run\('(\w+)', '([^']*)'\)", r"labkit run \1 \2"),
 )
 

@@ -26,6 +26,11 @@ _HOSTNAME = re.compile(r"(?=.{1,64}$)[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a
 _ENV_NAME = re.compile(r"[^=\0]+")
 
 
+def _shown(text: str) -> str:
+    """Il testo su una riga sola, anche se contiene un a capo o un carattere di controllo."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
 def to_json(value: Any) -> Any:
     """Rende un oggetto di questo modulo (anche annidato) fatto solo di dict, list, str, numeri."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -56,6 +61,11 @@ class Port:
             raise InvalidError(
                 f"La porta {self.host_port}:{self.container_port} non esiste: una porta va da 1 a 65535.",
                 "publish='8080:80'",
+            )
+        numbers = self.host_ip.split(".")
+        if len(numbers) != 4 or not all(n.isascii() and n.isdecimal() and int(n) < 256 for n in numbers):
+            raise InvalidError(
+                f"«{self.host_ip}» non è un indirizzo IPv4 di questa macchina.", "publish='127.0.0.1:8080:80'"
             )
 
     @classmethod
@@ -115,18 +125,18 @@ class ContainerSpec:
             raise InvalidError("Manca il nome dell'immagine.", "lab.run('busybox', 'hostname')")
         if self.name and not _NAME.fullmatch(self.name):
             raise InvalidError(
-                f"«{self.name}» non può essere il nome di un container: lettere, cifre, «_», «.» e «-», "
+                f"«{_shown(self.name)}» non può essere il nome di un container: lettere, cifre, «_», «.» e «-», "
                 "cominciando da una lettera o una cifra.",
                 "name='web-1'",
             )
         if self.hostname and not _HOSTNAME.fullmatch(self.hostname):
             raise InvalidError(
-                f"«{self.hostname}» non può essere un hostname: al massimo 64 lettere, cifre e trattini.",
+                f"«{_shown(self.hostname)}» non può essere un hostname: al massimo 64 lettere, cifre e trattini.",
                 "hostname='web-1'",
             )
         for arg in self.command:
             if not isinstance(arg, str) or "\0" in arg:
-                raise InvalidError(f"Il comando contiene un argomento che non è un testo: {arg!r}.")
+                raise InvalidError(f"Il comando contiene un argomento che non è un testo: {arg!r}.", "['sleep', '10']")
         for key, value in self.env:
             if not _ENV_NAME.fullmatch(key) or "\0" in value:
                 raise InvalidError(f"«{key}» non può essere il nome di una variabile.", "env={'COLORE': 'verde'}")

@@ -55,7 +55,7 @@ class Frame(NamedTuple):
     def json(self) -> Any:
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ProtocolError("Il corpo di un messaggio del laboratorio non è JSON valido.") from None
 
     def stdio(self) -> tuple[int, bytes]:

@@ -116,7 +116,7 @@ def privileged(argv: list[str]) -> list[str] | None:
 
 def apt_install(packages: list[str]) -> bool:
     """Installa pacchetti Debian da amministratore; falso se qui non si può, o se non riesce."""
-    options = ["--yes", "--quiet", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120"]
+    options = ["--yes", "--quiet", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Use-Pty=0"]
     install = privileged(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", *options, *packages])
     update = privileged(["apt-get", "update", "--quiet"])
     if not install or not update or not shutil.which("apt-get"):

@@ -10,9 +10,11 @@ sulle macchine che provano il corso da sole (CI), se root ne salta una: root dev
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -99,7 +101,8 @@ def count(part: Part, report: str, code: int, seconds: float) -> Result:
     for case in cases:
         reason = case.find("skipped")
         if reason is not None and reason.get("type") != "pytest.xfail":
-            skipped.append(f"{case.get('classname')}::{case.get('name')}: {reason.get('message')}")
+            name = (case.get("name") or "").partition("[")[0]
+            skipped.append(f"{case.get('classname')}::{name}: {reason.get('message')}")
         bad += case.find("failure") is not None or case.find("error") is not None
     return Result(part, len(cases) - bad - len(skipped), bad, tuple(skipped), seconds, code)
 
@@ -114,9 +117,9 @@ def summary(results: list[Result], mine: users.Mode) -> int:
             f"{result.part.who:6} {result.part.title:15} {result.passed:8} {result.failed:8} {len(result.skipped):8}"
             f" {minutes:4}:{seconds:02} min"
         )
-    for result in results:
-        for line in result.skipped:
-            print(f"saltata ({result.part.who}): {line}")
+    skips = Counter((result.part.who, why) for result in results for why in result.skipped)
+    for (who, why), times in skips.items():
+        print(f"saltata ({who}{f', {times} volte' if times > 1 else ''}): {why}")
     if mine != "root":
         print("Non eseguite: le prove come root e come gli altri tipi di utente. Per averle tutte: sudo make test")
     problems = [(result.part, result.problem) for result in results if result.problem]
@@ -150,6 +153,8 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    # Whoever stops us in a polite way lets us take the temporary users away.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:

@@ -26,6 +26,14 @@ _ENVIRONMENT = (
 _BOOT = "import sys; sys.path.insert(0, {source!r}); from labkit.supervisor.guard import main; main()"
 
 
+def fingerprint() -> int:
+    """L'età del sorgente di labkit: il file cambiato per ultimo.
+
+    Un terminale aperto dopo un aggiornamento non deve parlare con un laboratorio nato prima.
+    """
+    return max(path.stat().st_mtime_ns for path in Path(SOURCE, "labkit").rglob("*.py"))
+
+
 @dataclass
 class Started:
     """Un laboratorio appena nato: la presa del filo e il processo che lo custodisce."""
@@ -57,6 +65,7 @@ def start_guard(backend: str, lab_id: str, **more: Any) -> Started:
         "client_pid": os.getpid(),
         "id": lab_id,
         "backend": backend,
+        "code": fingerprint(),
         "paths": [path for path in sys.path if path],
         **more,
     }

@@ -1,31 +1,40 @@
 """Prova davvero ciò che il kernel concede, in processi che durano un istante.
 
 Si lancia come programma (``python -I -S probe.py``) e scrive una riga JSON per esperimento:
-``{"name": …, "ok": …, "errno": …, "step": …}``. Ogni esperimento vive in un figlio suo, in namespace
-suoi, con una scadenza: quando il figlio muore il kernel disfa tutto e sulla macchina non resta nulla.
-È l'unico modulo fuori da ``kernel`` che chiama ``ctypes``, perché deve funzionare anche dove il
-resto di labkit non può nemmeno partire.
+``{"name": …, "ok": …, "errno": …, "step": …}``. Che cos'è un esperimento lo dice :mod:`labkit.backends.trial`.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import json
-import mmap
 import os
-import select
 import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import Any
+
+if __name__ == "__main__":  # run as a program, isolated: labkit is not on the path yet
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__)))))
+
+from labkit.backends.trial import (
+    DEADLINE,
+    Experiment,
+    RefusedError,
+    attempt,
+    finish,
+    fork,
+    mount,
+    run,
+    scratch,
+    tsc,
+    unshare,
+    write,
+)
 
 CLONE_NEWTIME = 0x00000080
 CLONE_NEWNS = 0x00020000
@@ -48,78 +57,38 @@ KINDS = {
 
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
-PR_SET_PDEATHSIG = 1
 KVM_GET_API_VERSION = 0xAE00
 KVM_CREATE_VM = 0xAE01
-
-#: Seconds that one experiment may take before it is killed and reported as ETIMEDOUT.
-DEADLINE = 0.7
-
-Experiment = Callable[[], "dict[str, Any] | None"]
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mount.argtypes = [ctypes.c_char_p] * 3 + [ctypes.c_ulong, ctypes.c_char_p]
-
-
-class RefusedError(Exception):
-    """An experiment that stopped: at which step, with which errno."""
-
-    def __init__(self, step: str, number: int) -> None:
-        super().__init__(step, number)
-        self.step = step
-        self.errno = number
-
-
-def _unshare(flags: int, step: str = "unshare") -> None:
-    if _libc.unshare(ctypes.c_int(flags)) != 0:
-        raise RefusedError(step, ctypes.get_errno())
-
-
-def _mount(source: str, target: str, fstype: str, flags: int = 0, data: str = "") -> None:
-    if _libc.mount(source.encode(), os.fsencode(target), fstype.encode(), flags, data.encode()) != 0:
-        raise RefusedError("mount " + (fstype or target), ctypes.get_errno())
-
-
-def _write(path: str, text: str) -> None:
-    with open(path, "w") as file:
-        file.write(text)
-
-
-def _step(step: str, action: Callable[..., Any], *args: Any) -> Any:
-    try:
-        return action(*args)
-    except OSError as error:
-        raise RefusedError(step, error.errno or errno.EIO) from error
 
 
 def _enter_userns() -> None:
     """A user namespace with only our own ids in it: what every plain user may hope for."""
     uid, gid = os.geteuid(), os.getegid()
-    _unshare(CLONE_NEWUSER)
-    _step("setgroups", _write, "/proc/self/setgroups", "deny")
-    _step("uid_map", _write, "/proc/self/uid_map", f"0 {uid} 1")
-    _step("gid_map", _write, "/proc/self/gid_map", f"0 {gid} 1")
+    unshare(CLONE_NEWUSER)
+    attempt("setgroups", write, "/proc/self/setgroups", "deny")
+    attempt("uid_map", write, "/proc/self/uid_map", f"0 {uid} 1")
+    attempt("gid_map", write, "/proc/self/gid_map", f"0 {gid} 1")
 
 
 def _private_tmpfs() -> str:
     """A tmpfs of our own, in a mount namespace of our own, over a directory that surely exists."""
     _enter_userns()
-    _unshare(CLONE_NEWNS, "unshare mount")
-    _mount("", "/", "", MS_REC | MS_PRIVATE)
+    unshare(CLONE_NEWNS, "unshare mount")
+    mount("", "/", "", MS_REC | MS_PRIVATE)
     target = next((d for d in ("/tmp", "/run", "/dev/shm", "/mnt", "/usr") if os.path.isdir(d)), "/proc")
-    _mount("labkit", target, "tmpfs")
+    mount("labkit", target, "tmpfs")
     return target
 
 
 def _overlay_on(base: str) -> None:
     for name in ("lower", "upper", "work", "merged"):
-        _step("mkdir", os.mkdir, f"{base}/{name}")
-    _step("write", _write, f"{base}/lower/sotto", "sotto")
+        attempt("mkdir", os.mkdir, f"{base}/{name}")
+    attempt("write", write, f"{base}/lower/sotto", "sotto")
     options = f"lowerdir={base}/lower,upperdir={base}/upper,workdir={base}/work,userxattr"
-    _mount("labkit", f"{base}/merged", "overlay", 0, options)
+    mount("labkit", f"{base}/merged", "overlay", 0, options)
     # Delete and make a directory of the same name: this is what needs user.* extended attributes.
-    _step("whiteout", os.unlink, f"{base}/merged/sotto")
-    _step("opaque", os.mkdir, f"{base}/merged/sotto")
+    attempt("whiteout", os.unlink, f"{base}/merged/sotto")
+    attempt("opaque", os.mkdir, f"{base}/merged/sotto")
 
 
 def userns() -> None:
@@ -129,7 +98,7 @@ def userns() -> None:
 
 def filtered() -> None:
     """``unshare(0)`` non chiede nulla: se è rifiutato, c'è un filtro seccomp sulla chiamata intera."""
-    _unshare(0)
+    unshare(0)
 
 
 def kinds() -> dict[str, Any]:
@@ -138,7 +107,7 @@ def kinds() -> dict[str, Any]:
     missing = {}
     for kind, flag in KINDS.items():
         try:
-            _unshare(flag)
+            unshare(flag)
         except RefusedError as refused:
             missing[kind] = refused.errno
     return {"ok": not missing, "missing": missing}
@@ -146,7 +115,7 @@ def kinds() -> dict[str, Any]:
 
 def tmpfs_xattr() -> None:
     """Gli attributi ``user.*`` su un tmpfs (kernel ≥ 6.6): l'overlay può scrivere in memoria."""
-    _step("setxattr", os.setxattr, _private_tmpfs(), "user.labkit", b"1")
+    attempt("setxattr", os.setxattr, _private_tmpfs(), "user.labkit", b"1")
 
 
 def overlay() -> None:
@@ -156,38 +125,22 @@ def overlay() -> None:
 
 def overlay_disk() -> None:
     """Lo stesso con lo strato scrivibile sul disco, per i kernel in cui il tmpfs non basta."""
-    base = _scratch(os.getpid())
-    _step("mkdir", os.mkdir, base, 0o700)
+    base = scratch(os.getpid())
+    attempt("mkdir", os.mkdir, base, 0o700)
     _enter_userns()
-    _unshare(CLONE_NEWNS, "unshare mount")
-    _mount("", "/", "", MS_REC | MS_PRIVATE)
+    unshare(CLONE_NEWNS, "unshare mount")
+    mount("", "/", "", MS_REC | MS_PRIVATE)
     _overlay_on(base)
-
-
-def _scratch(pid: int) -> str:
-    """Where the experiment of this pid may write on disk, as a lab would; :func:`run` removes it, whatever happened."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    folder = next(
-        (d for d in (cache, os.path.dirname(cache)) if os.access(d, os.W_OK | os.X_OK)), tempfile.gettempdir()
-    )
-    return f"{folder}/labkit-probe-{pid}"
-
-
-def _remove(base: str) -> None:
-    for folder, names, _ in os.walk(base):
-        for name in names:
-            os.chmod(f"{folder}/{name}", 0o700)  # overlay's own work/work has mode 000
-    shutil.rmtree(base, ignore_errors=True)
 
 
 def proc() -> None:
     """Un ``/proc`` nuovo in un namespace pid nuovo: rifiutato se quello di fuori è mascherato."""
     target = _private_tmpfs()
-    _step("mkdir", os.mkdir, f"{target}/proc")
-    _unshare(CLONE_NEWPID, "unshare pid")
-    pid = _fork()
+    attempt("mkdir", os.mkdir, f"{target}/proc")
+    unshare(CLONE_NEWPID, "unshare pid")
+    pid = fork()
     if pid == 0:  # only a process born inside the new pid namespace may mount its /proc
-        _finish(lambda: _mount("proc", f"{target}/proc", "proc"), None)
+        finish(lambda: mount("proc", f"{target}/proc", "proc"), None)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if code != 0:
         raise RefusedError("mount proc", code if code > 0 else errno.EIO)
@@ -226,7 +179,7 @@ def _new_link(name: str, kind: str, data: bytes = b"") -> None:
 def bridge() -> None:
     """Un ponte (bridge) e un cavo virtuale (veth) in una rete propria."""
     _enter_userns()
-    _unshare(CLONE_NEWNET, "unshare net")
+    unshare(CLONE_NEWNET, "unshare net")
     _new_link("br0", "bridge")
     peer = struct.pack("=BxHiII", 0, 0, 0, 0, 0) + _attribute(3, b"cavo1\0")
     _new_link("cavo0", "veth", _attribute(1, peer))
@@ -235,7 +188,7 @@ def bridge() -> None:
 def nft() -> None:
     """Una tabella ``inet`` di nftables in una rete propria."""
     _enter_userns()
-    _unshare(CLONE_NEWNET, "unshare net")
+    unshare(CLONE_NEWNET, "unshare net")
     header = struct.pack("=BB", 0, 0) + struct.pack("!H", 10)  # NFNL_SUBSYS_NFTABLES
     table = struct.pack("=BBH", 1, 0, 0) + _attribute(1, b"labkit\0")  # NFPROTO_INET, NFTA_TABLE_NAME
     _netlink(
@@ -263,13 +216,13 @@ def subuid() -> dict[str, Any]:
     ready, never = os.pipe(), os.pipe()
 
     def stand_in() -> None:
-        _unshare(CLONE_NEWUSER)
+        unshare(CLONE_NEWUSER)
         os.write(ready[1], b"r")
         os.read(never[0], 1)
 
-    pid = _fork()
+    pid = fork()
     if pid == 0:
-        _finish(stand_in, None)
+        finish(stand_in, None)
     os.close(ready[1])
     try:
         if not os.read(ready[0], 1):
@@ -306,10 +259,10 @@ def subordinate_range(path: str, name: str, uid: int) -> tuple[int, int] | None:
 
 def kvm() -> None:
     """``/dev/kvm`` si apre e crea davvero una macchina virtuale (vuota)."""
-    fd = _step("open", os.open, "/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
-    if _step("KVM_GET_API_VERSION", fcntl.ioctl, fd, KVM_GET_API_VERSION, 0) != 12:
+    fd = attempt("open", os.open, "/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
+    if attempt("KVM_GET_API_VERSION", fcntl.ioctl, fd, KVM_GET_API_VERSION, 0) != 12:
         raise RefusedError("KVM_GET_API_VERSION", errno.EPROTO)
-    os.close(_step("KVM_CREATE_VM", fcntl.ioctl, fd, KVM_CREATE_VM, 0))
+    os.close(attempt("KVM_CREATE_VM", fcntl.ioctl, fd, KVM_CREATE_VM, 0))
 
 
 def qemu_kvm() -> None:
@@ -330,106 +283,17 @@ def qemu_kvm() -> None:
         raise RefusedError("qemu", errno.EIO)
 
 
-def tsc() -> dict[str, Any]:
-    """La frequenza del contatore del processore (TSC) in kHz, misurata contro l'orologio della macchina."""
-    code = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
-    code.write(bytes.fromhex("0f31 48c1e220 4809d0 c3"))  # rdtsc; shl rdx,32; or rax,rdx; ret
-    counter = ctypes.CFUNCTYPE(ctypes.c_uint64)(ctypes.addressof(ctypes.c_char.from_buffer(code)))
-    samples = []
-    for _ in range(5):
-        start, ticks = time.perf_counter_ns(), counter()
-        time.sleep(0.02)
-        end, more = time.perf_counter_ns(), counter()
-        samples.append((more - ticks) * 1_000_000 // (end - start))
-    return {"ok": True, "khz": sorted(samples)[2]}  # the middle one: a sleep may be cut in the wrong place
-
-
 _EXPERIMENTS = (
     userns, filtered, kinds, overlay, overlay_disk, tmpfs_xattr, proc, bridge, nft, subuid, kvm, qemu_kvm, tsc,
 )  # fmt: skip
 EXPERIMENTS: dict[str, Experiment] = {experiment.__name__: experiment for experiment in _EXPERIMENTS}
 
 
-def _finish(experiment: Callable[[], Any], output: int | None) -> NoReturn:
-    """The whole life of a child: run, write the answer, never come back to the caller's code."""
-    answer: dict[str, Any] | None = None
-    try:
-        found = experiment()
-        answer = found if isinstance(found, dict) else {"ok": True}
-    except RefusedError as refused:
-        answer = {"ok": False, "step": refused.step, "errno": refused.errno}
-    except OSError as error:
-        answer = {"ok": False, "step": "", "errno": error.errno or errno.EIO}
-    finally:  # even for what nobody foresaw: no answer is read by run() as a dead child
-        if output is not None and answer is not None:
-            os.write(output, json.dumps(answer).encode())
-        os._exit(errno.EIO if answer is None else answer.get("errno", 0))
-
-
-def _fork() -> int:
-    """A child that does not outlive us."""
-    pid: int = _step("fork", os.fork)
-    if pid == 0:
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    return pid
-
-
-def _start(experiment: Experiment) -> tuple[int, int]:
-    """Fork a child, leader of its own group, for one experiment: its pid and the pipe with its answer."""
-    read, write = os.pipe()
-    try:
-        pid = _fork()
-    except RefusedError:
-        os.close(read)
-        os.close(write)
-        raise
-    if pid == 0:
-        os.close(read)
-        os.setpgid(0, 0)
-        _finish(experiment, write)
-    os.close(write)
-    return pid, read
-
-
-def _end(pid: int) -> None:
-    """Kill the group of an experiment (newuidmap, QEMU, a child in a pid namespace) and forget it."""
-    for kill, target in ((os.killpg, pid), (os.kill, pid)):
-        try:
-            kill(target, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    os.waitpid(pid, 0)
-    _remove(_scratch(pid))
-
-
-def run(names: list[str], deadline: float = DEADLINE) -> Iterator[dict[str, Any]]:
-    """Esegue insieme gli esperimenti nominati e dà le risposte mano a mano che arrivano."""
-    children: dict[int, tuple[str, int]] = {}
-    for name in names:
-        try:
-            pid, pipe = _start(EXPERIMENTS[name])
-        except (RefusedError, OSError) as error:  # no processes left (ulimit -u, pids cgroup): still an answer
-            yield {"name": name, "ok": None, "step": "fork", "errno": error.errno}
-        else:
-            children[pipe] = (name, pid)
-    end = time.monotonic() + deadline
-    while children:
-        ready, _, _ = select.select(list(children), [], [], max(0.0, end - time.monotonic()))
-        for pipe in ready or list(children):
-            name, pid = children.pop(pipe)
-            if ready:
-                data = os.read(pipe, 65536)
-                answer = json.loads(data) if data else {"ok": None, "step": "morto", "errno": errno.EIO}
-            else:
-                answer = {"ok": None, "step": "scadenza", "errno": errno.ETIMEDOUT}
-            os.close(pipe)
-            _end(pid)
-            yield {"name": name, **answer}
-
-
 def main(argv: list[str]) -> None:
+    """``python -I -S probe.py [ESPERIMENTO…]``: una riga JSON per risposta."""
     asked = [name for name in argv if name in EXPERIMENTS]
-    for answer in run(asked or [name for name in EXPERIMENTS if name != "tsc"]):  # a measure, for who starts a QEMU
+    chosen = asked or [name for name in EXPERIMENTS if name != "tsc"]  # a measure, for who starts a QEMU
+    for answer in run({name: EXPERIMENTS[name] for name in chosen}):
         print(json.dumps(answer), flush=True)
 
 

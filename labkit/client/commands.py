@@ -38,9 +38,7 @@ def run(args: argparse.Namespace) -> int:
             container = lab.run(args.image, args.command, detach=True, **wanted)
             print(container.id)
             return 0
-        channel = lab.open_run(
-            args.image, args.command, interactive=args.interactive, window=_window(args), **wanted
-        )
+        channel = lab.open_run(args.image, args.command, interactive=args.interactive, window=_window(args), **wanted)
         return _attached(channel, args)
 
 

@@ -95,8 +95,9 @@ class Container:
         quiet: bool = False,
     ) -> Result:
         """Un altro programma nello stesso container, come ``docker exec``; torna quando è finito."""
-        channel = self.open_exec(command, env=env, user=user, workdir=workdir, stdin=stdin is not None)
-        feed(channel, stdin)
+        data = options.stdin(stdin)
+        channel = self.open_exec(command, env=env, user=user, workdir=workdir, stdin=data is not None)
+        feed(channel, data)
         return consume(channel, quiet=quiet)
 
     def open_exec(
@@ -143,6 +144,8 @@ class Container:
 
         Alza ``TimeoutError`` se passano ``timeout`` secondi.
         """
+        if timeout is not None:
+            timeout = options.seconds(timeout, "timeout")
         channel = self.lab.wire.open("wait", name=self.name)
         return int(wait_result(channel, timeout, f"Il container «{self.name}» gira ancora"))
 
@@ -167,15 +170,14 @@ class Container:
         return f"Container({self.name!r})"
 
 
-def feed(channel: Channel, data: str | bytes | None) -> None:
+def feed(channel: Channel, data: bytes | None) -> None:
     """Dà ``data`` allo stdin del processo da un thread, così chi legge le uscite non aspetta."""
     if data is None:
         return
-    raw = data.encode() if isinstance(data, str) else data
 
     def write() -> None:
         try:
-            channel.send(raw)
+            channel.send(data)
             channel.close_stdin()
         except LabError:
             pass  # the program, or the lab, ended before reading it all

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from labkit import rundir
-from labkit.backends.base import Backend
+from labkit.backends.base import Backend, fingerprint
 from labkit.backends.choice import candidates, tell
 from labkit.client import options, weight
 from labkit.client.console import Console
@@ -24,7 +24,7 @@ from labkit.client.output import Result, consume
 from labkit.client.plan import Plan
 from labkit.client.process import Held, Process
 from labkit.client.wire import Channel, Wire
-from labkit.errors import BackendError, CommandError, LabError, NotFoundError
+from labkit.errors import BackendError, CommandError, ConflictError, LabError, NotFoundError
 from labkit.model import NAMESPACES, Event, Feature, Kind, ProcessInfo, Snapshot, to_json
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ class Lab:
         if self.mode == "vm":
             self._console.open()  # now: the file goes away with the machine, what it said does not
             wire.last_words = self._console.panic
+        self._labels: set[str] = set()
         self._finalizer = weakref.finalize(self, _end, wire, process, os.getpid())
         _open.append(weakref.ref(self, _open.remove))
 
@@ -121,6 +122,12 @@ class Lab:
         except OSError:
             raise NotFoundError("Il laboratorio non risponde più.", "labkit clean") from None
         lab._attach(Wire(sock), None)
+        if lab.wire.hello["code"] != fingerprint():
+            lab.close()
+            raise ConflictError(
+                "Il laboratorio aperto è nato prima dell'ultimo aggiornamento del corso: i due non si capirebbero.",
+                "riavvia il kernel del notebook, e riesegui la cella «Preparazione»",
+            )
         return lab
 
     # ---- containers
@@ -155,12 +162,13 @@ class Lab:
         il laboratorio copre e, se il laboratorio è di root, scrivere nelle manopole del kernel.
         """
         gone = not detach if remove is None else remove
-        spec = _spec(image, command, remove=gone, interactive=stdin is not None, **wanted)
+        data = options.stdin(stdin)
+        spec = _spec(image, command, remove=gone, interactive=data is not None, **wanted)
         if detach:
             info = self.wire.call("run", spec=spec, attach=False)
             return Container(self, info["name"], info["id"])
-        channel = self.wire.open("run", spec=spec, attach=True, stdin=stdin is not None)
-        feed(channel, stdin)
+        channel = self.wire.open("run", spec=spec, attach=True, stdin=data is not None)
+        feed(channel, data)
         return consume(channel, quiet=quiet)
 
     def open_run(self, image: Any, command: options.Command = None, **wanted: Any) -> Channel:
@@ -195,8 +203,15 @@ class Lab:
     # ---- processes and namespaces
 
     def process(self, label: str = "") -> Process:
-        """Un processo del laboratorio da guidare a mano."""
+        """Un processo del laboratorio da guidare a mano.
+
+        Se questo ``Lab`` ne ha già uno con la stessa etichetta lo chiude e ne fa un altro: una cella
+        rieseguita ricomincia da capo.
+        """
+        if label in self._labels:
+            self.wire.call("process_close", label=label)
         answer = self.wire.call("process", label=label)
+        self._labels.add(answer["label"])
         return Process(self, answer["label"], answer["pid"])
 
     def namespaces(self) -> Snapshot:

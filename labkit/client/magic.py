@@ -37,6 +37,20 @@ def _alive(process: Process) -> bool:
     return True
 
 
+def explain_name_error(
+    shell: Any, kind: type[BaseException], error: BaseException, tb: Any, tb_offset: Any = None
+) -> Any:
+    """Il racconto normale di Python, e sotto una riga per chi ha saltato una cella."""
+    story = shell.showtraceback((kind, error, tb), tb_offset=tb_offset)
+    name = getattr(error, "name", "") or ""
+    if isinstance(error, NameError):
+        print(f"Il nome «{name}» non esiste ancora: esegui la cella «Preparazione», poi le celle sopra questa.")
+    else:
+        print(f"Non c'è niente che si chiami «{name}»: controlla come è scritto, o premi Tab dopo il punto.")
+    return story
+
+
 def load_ipython_extension(shell: Any) -> None:
-    """Chiamata da ``%load_ext labkit``: insegna ``%%lab`` al notebook."""
+    """Chiamata da ``%load_ext labkit``: insegna ``%%lab`` al notebook, e a spiegare un nome che non c'è."""
     shell.register_magic_function(lab_magic, magic_kind="cell", magic_name="lab")
+    shell.set_custom_exc((NameError, AttributeError), explain_name_error)

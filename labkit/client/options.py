@@ -29,6 +29,8 @@ def command(value: Command) -> tuple[str, ...]:
             raise InvalidError(
                 f"Nel comando «{value}» c'è un apice aperto e non chiuso.", "['sh', '-c', '…']"
             ) from None
+    if not isinstance(value, Iterable):
+        raise InvalidError(f"Un comando è un testo o una lista di testi: {value!r} non lo è.", "['sleep', '10']")
     parts = tuple(value)
     for part in parts:
         if not isinstance(part, str):
@@ -45,21 +47,27 @@ def environment(value: Environment) -> tuple[tuple[str, str], ...]:
     if value is None:
         return ()
     if isinstance(value, Mapping):
-        return tuple((str(name), "" if text is None else str(text)) for name, text in value.items())
-    if isinstance(value, str):
-        value = [value]
-    pairs = []
-    for entry in value:
-        name, equals, text = str(entry).partition("=")
-        if not equals:
-            if name not in os.environ:
-                raise InvalidError(
-                    f"La variabile «{entry}» non ha un valore: manca il segno =, e sull'host non esiste.",
-                    f"env=['{entry}=valore']",
-                )
-            text = os.environ[name]
-        pairs.append((name, text))
+        pairs = [(str(name), "" if text is None else str(text)) for name, text in value.items()]
+    elif isinstance(value, Iterable):
+        pairs = [_variable(str(entry)) for entry in ([value] if isinstance(value, str) else value)]
+    else:
+        raise InvalidError(f"env vuole un dizionario: {value!r} non lo è.", "env={'COLORE': 'verde'}")
+    for name, text in pairs:
+        if not name or "=" in name or "\0" in name + text:
+            raise InvalidError(f"«{name}» non può essere il nome di una variabile.", "env={'COLORE': 'verde'}")
     return tuple(pairs)
+
+
+def _variable(entry: str) -> tuple[str, str]:
+    name, equals, text = entry.partition("=")
+    if equals or not name:
+        return name, text
+    if name not in os.environ:
+        raise InvalidError(
+            f"La variabile «{entry}» non ha un valore: manca il segno =, e sull'host non esiste.",
+            f"env=['{entry}=valore']",
+        )
+    return name, os.environ[name]
 
 
 def ports(value: str | int | Iterable[str | int] | Mapping[Any, Any] | None) -> tuple[Port, ...]:
@@ -77,6 +85,15 @@ def ports(value: str | int | Iterable[str | int] | Mapping[Any, Any] | None) -> 
     return tuple(Port.parse(entry) for entry in value)
 
 
+def stdin(value: str | bytes | None) -> bytes | None:
+    """Lo stdin come byte."""
+    if value is None or isinstance(value, bytes):
+        return value
+    if not isinstance(value, str):
+        raise InvalidError(f"stdin vuole un testo o dei byte: {value!r} non lo è.", "stdin='una riga\\n'")
+    return value.encode()
+
+
 def seconds(value: float, name: str) -> float:
     """Un numero di secondi, non negativo."""
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= 0:
@@ -88,9 +105,9 @@ def spec(image: Any, cmd: Command, **options: Any) -> ContainerSpec:
     """La descrizione di un container dalle opzioni di :meth:`Lab.run`."""
     for name in ("name", "hostname", "user", "workdir", "network", "stop_signal"):
         if options.get(name) is not None and not isinstance(options[name], (str, int)):
-            raise InvalidError(f"{name} vuole un testo: {options[name]!r} non lo è.")
+            raise InvalidError(f"{name} vuole un testo: {options[name]!r} non lo è.", f"{name}='…'")
     return ContainerSpec(
-        image=os.fspath(image) if isinstance(image, os.PathLike) else image,
+        image=_image(image),
         command=command(cmd),
         name=_text(options.get("name")),
         env=environment(options.get("env")),
@@ -111,9 +128,18 @@ def spec(image: Any, cmd: Command, **options: Any) -> ContainerSpec:
     )
 
 
+def _image(value: Any) -> Any:
+    """Il nome di un'immagine, o il percorso intero di una cartella: il laboratorio parte da un'altra."""
+    if isinstance(value, os.PathLike) or (isinstance(value, str) and "/" in value):
+        return os.path.abspath(os.path.expanduser(os.fspath(value)))
+    return value
+
+
 def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
 def _words(value: str | Iterable[str] | None) -> tuple[str, ...]:
+    if value is not None and not isinstance(value, Iterable):
+        raise InvalidError(f"Le capability sono nomi: {value!r} non lo è.", "cap_add='NET_ADMIN'")
     return () if value is None else (value,) if isinstance(value, str) else tuple(map(str, value))

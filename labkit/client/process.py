@@ -58,6 +58,11 @@ class Process:
         """Entra nei namespace di un altro processo o container, o in uno tenuto aperto (setns(2))."""
         if isinstance(other, Held):
             return self._operate("setns_held", descriptor=other.descriptor, kind=other.kind)
+        if not isinstance(other, Process | Container):
+            raise InvalidError(
+                f"setns vuole un processo o un container, non {other!r}.",
+                "due.setns(uno, 'uts'), senza virgolette a uno",
+            )
         return self._operate("setns", pid=other.pid, kinds=list(kinds))
 
     def fork(self) -> Process:
@@ -140,12 +145,15 @@ class Process:
 
     def exec(self, command: options.Command, *, env: options.Environment = None) -> Result:
         """Il programma prende il posto di questo processo (execve(2)); torna quando finisce."""
+        words = options.command(command)
+        if not words:
+            raise InvalidError("exec ha bisogno di un comando.", "p.exec('sh')")
         channel = self.lab.wire.open(
             "process_ask",
             label=self.label,
             verb="exec",
             args={
-                "command": list(options.command(command)),
+                "command": list(words),
                 "env": None if env is None else dict(options.environment(env)),
             },
         )

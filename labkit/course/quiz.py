@@ -49,7 +49,7 @@ class Reply:
     def _repr_html_(self) -> str:
         colour = "var(--jp-success-color0, #1b5e20)" if self.right else "var(--jp-error-color0, #b71c1c)"
         return (
-            f'<div role="status" style="border-left:4px solid {colour};padding:4px 12px">'
+            f'<div role="status" style="border-left:4px solid {colour};padding:4px 12px;line-height:1.5">'
             f'<b style="color:{colour}">{self._head()}</b>: «{html.escape(self.chosen)}». '
             f"{html.escape(_sentence(self.why))}</div>"
         )

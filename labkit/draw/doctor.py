@@ -47,6 +47,7 @@ def text(features: Sequence[Feature]) -> str:
 def to_html(features: Sequence[Feature], *, only_missing: bool = False) -> str:
     """La diagnosi come tabella HTML, leggibile anche se un quaderno non fidato le toglie lo stile."""
     rows = "".join(_row(feature) for feature in features if feature.ok is False or not only_missing)
+    rows = rows or '<tr><td></td><td colspan="2">Non manca niente.</td></tr>'
     return (
         f'<table style="border-collapse:collapse;text-align:left"><caption style="text-align:left">'
         f"<strong>La macchina:</strong> {escape(summary(features))}.</caption>"

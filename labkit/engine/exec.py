@@ -15,7 +15,7 @@ from labkit.kernel import libc, namespaces
 def _ended(problem: KernelError) -> Exception:
     """Entrare in un container che sta finendo dà ESRCH da setns, ENOMEM da clone3 (pid_namespaces(7))."""
     if problem.name in ("ESRCH", "ENOMEM"):
-        return ConflictError("Il container è finito mentre exec entrava.", "labkit ps -a")
+        return ConflictError("Il container è finito mentre exec entrava.", "lab.ps(all=True)")
     return problem
 
 

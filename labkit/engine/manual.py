@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from labkit.engine.operation import Context, Operation
 from labkit.errors import InvalidError
 from labkit.kernel import capabilities, libc, mounts, namespaces, seccomp
+from labkit.kernel import rtnetlink as rt
 from labkit.kernel.explain import from_os_error
 from labkit.model import IdMap
 
@@ -296,9 +297,12 @@ class LinkUp(Operation):
         return f"accende l'interfaccia {self.link}"
 
     def execute(self, context: Context) -> None:
-        from labkit.kernel import netlink  # pyroute2 is slow to import
-
-        netlink.link_up(self.link)
+        # Not pyroute2: it is slow to import, and after pivot_root it is out of reach.
+        netlink = rt.Netlink()
+        try:
+            netlink.talk(rt.up_message(rt.index_of(self.link)))
+        finally:
+            netlink.close()
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,8 @@ class Plan:
         try:
             self.operations[index].execute(context)
         except OSError as problem:
-            error = from_os_error(problem)
+            syscall = self.operations[index].syscall
+            error = from_os_error(problem, syscall if syscall.isidentifier() else "")
             self._fail(index, error)
             raise error from None
         except LabError as error:
@@ -122,6 +123,15 @@ class Plan:
         self._states[index] = "done"
         self._errors[index] = ""
         self.position += 1
+
+    def inherit(self, other: Plan) -> None:
+        """Fa suo quello che ``other`` ha già fatto: le stesse operazioni, dall'inizio, con il loro costo."""
+        done = other.position
+        if self.operations[:done] != other.operations[:done]:
+            raise PlanError("Quello che è già stato fatto non è l'inizio di questo piano.")
+        self.position = done
+        self._states[:done] = other._states[:done]
+        self._microseconds[:done] = other._microseconds[:done]
 
     def charge(self, microseconds: float) -> None:
         """Segna il costo vero dell'ultima operazione, se era stata fatta prima del tempo."""

@@ -48,9 +48,13 @@ class MakeLayer(Operation):
 
     def execute(self, context: Context) -> None:
         os.mkdir(self.folder, 0o711)
-        for tree in self.trees:
-            os.mkdir(f"{self.folder}/{tree}.upper", 0o755)
-            os.mkdir(f"{self.folder}/{tree}.work", 0o755)
+        try:
+            for tree in self.trees:
+                os.mkdir(f"{self.folder}/{tree}.upper", 0o755)
+                os.mkdir(f"{self.folder}/{tree}.work", 0o755)
+        except OSError:
+            remove_tree(self.folder)
+            raise
 
     def undo(self, context: Context) -> None:
         remove_tree(self.folder)

@@ -74,13 +74,23 @@ _SPECIFIC: dict[tuple[str, int], tuple[str, str]] = {
         "il kernel rifiuta questo valore: la mappa si scrive una volta sola, e solo con i propri id",
         "",
     ),
+    ("/proc/self/timens_offsets", e.EPERM): (
+        "l'orologio si sposta solo in un namespace time proprio, e questo processo non l'ha ancora",
+        "prima unshare('time')",
+    ),
+    ("/proc/self/timens_offsets", e.EACCES): (
+        "nel namespace time è già nato un figlio, e da allora l'orologio non si sposta più",
+        "nell'ordine: unshare('time'), time_offset(...), fork()",
+    ),
+    ("rtnetlink", e.ENODEV): ("qui non c'è un'interfaccia di rete con questo nome", "p.links() dice quali ci sono"),
     ("fsmount", e.EPERM): ("il kernel non lascia montare questo filesystem in questo namespace utente", ""),
 }
 
 
 def error(syscall: str, number: int, path: str = "") -> KernelError:
     """L'errore di ``syscall`` con errno ``number``: messaggio in italiano, rimedio, pagina del manuale."""
-    why, remedy = _SPECIFIC.get((syscall, number), (_GENERAL.get(number, os.strerror(number)), ""))
+    general = (_GENERAL.get(number, os.strerror(number)), "")
+    why, remedy = _SPECIFIC.get((path, number)) or _SPECIFIC.get((syscall, number), general)
     where = f" su «{path}»" if path else ""
     name = e.errorcode.get(number, str(number))
     return KernelError(f"{syscall}(2){where}: {name}, {why}.", remedy, errno=number, syscall=syscall, path=path)

@@ -7,6 +7,7 @@ messaggio, :meth:`Netlink.talk` ne manda un gruppo con una sola chiamata e aspet
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -135,7 +136,7 @@ def index_of(name: str) -> int:
     try:
         return socket.if_nametoindex(name)
     except OSError:
-        raise error("if_nametoindex", 19, name) from None
+        raise error("rtnetlink", errno.ENODEV, name) from None
 
 
 def open_namespace() -> int:

@@ -98,8 +98,8 @@ class FakeLauncher:
             raise unknown(name)
         return ImageRoot(name, (Tree("", (f"/{name}",)),))
 
-    def place(self, number: int, network: str) -> Placement:
-        return self.sandbox.place(number, network)
+    def place(self, image: ImageRoot, network: str, *, stepped: bool) -> Placement:
+        return self.sandbox.place(network)
 
     def release(self, place: Placement) -> None:
         self.sandbox.release(place)
@@ -110,7 +110,9 @@ class FakeLauncher:
     def discard(self, lab: Plan, context: Context) -> None:
         """Non c'è niente da togliere."""
 
-    def start(self, lab: Plan, own: Plan, context: Context, *, stdin: bool, tty: bool, stepped: bool) -> Child:
+    def start(
+        self, lab: Plan, own: Plan, context: Context, place: Placement, *, stdin: bool, tty: bool, stepped: bool
+    ) -> Child:
         stdio = Stdio(stdin=stdin, tty=tty)
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         lab.run(context)
@@ -129,8 +131,9 @@ class FakeLauncher:
             become(plan, Context(), theirs)
         return _born(pid, own, stdio, mine, theirs)
 
-    def rest(self) -> None:
+    def rest(self) -> bool:
         """Nessuno nasce prima del tempo."""
+        return False
 
     def worker(self) -> Child:
         raise BackendError("Il laboratorio finto non ha processi da guidare a mano.", "Lab(backend='direct')")

@@ -7,6 +7,7 @@ laboratorio, e da qui raggiunge il container. Muore con il laboratorio.
 from __future__ import annotations
 
 import selectors
+import signal
 import socket
 from typing import NoReturn
 
@@ -65,6 +66,8 @@ class Forwarder:
         self.selector.register(listener, selectors.EVENT_READ)
 
     def serve(self) -> NoReturn:
+        # A client that leaves early is an error of one connection, not the end of the port.
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         while True:
             for key, events in self.selector.select():
                 sock = key.fileobj

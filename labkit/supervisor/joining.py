@@ -59,7 +59,7 @@ class Join:
             for fd in (self.stdio.stdin, self.stdio.stdout, self.stdio.stderr, self.master):
                 if fd >= 0:
                     os.close(fd)
-            self.call.fail(ConflictError("Il container è finito mentre exec entrava.", "labkit ps -a"))
+            self.call.fail(ConflictError("Il container è finito mentre exec entrava.", "lab.ps(all=True)"))
 
     def _exited(self, code: int) -> None:
         self.report.drain()

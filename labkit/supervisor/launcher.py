@@ -39,15 +39,17 @@ class Launcher(Protocol):
     def features(self) -> list[Feature]: ...
     def adapt(self, plan: Plan) -> Plan: ...
     def image(self, name: str) -> ImageRoot: ...
-    def place(self, number: int, network: str) -> Placement: ...
+    def place(self, image: ImageRoot, network: str, *, stepped: bool) -> Placement: ...
     def release(self, place: Placement) -> None: ...
     def context(self) -> Context: ...
     def discard(self, lab: Plan, context: Context) -> None: ...
-    def start(self, lab: Plan, own: Plan, context: Context, *, stdin: bool, tty: bool, stepped: bool) -> Child: ...
+    def start(
+        self, lab: Plan, own: Plan, context: Context, place: Placement, *, stdin: bool, tty: bool, stepped: bool
+    ) -> Child: ...
     def join(self, plan: Plan, pidfd: int, *, stdin: bool, tty: bool) -> Child: ...
     def worker(self) -> Child: ...
     def forward(self, listener: socket.socket, address: tuple[str, int]) -> int: ...
-    def rest(self) -> None: ...
+    def rest(self) -> bool: ...
 
 
 class DirectLauncher:
@@ -56,7 +58,7 @@ class DirectLauncher:
     def __init__(self, config: dict[str, Any]) -> None:
         self.config = config
         self.sandbox = sandboxes.build(config["folder"], config["mode"], config["scratch"])
-        self.nursery = Nursery(self.context)
+        self.nursery = Nursery(self.context, self.sandbox.place, self.sandbox.forget)
 
     def features(self) -> list[Feature]:
         mode = self.sandbox.mode
@@ -81,11 +83,17 @@ class DirectLauncher:
     def image(self, name: str) -> ImageRoot:
         return self.sandbox.image(name)
 
-    def place(self, number: int, network: str) -> Placement:
-        return self.sandbox.place(number, network)
+    def place(self, image: ImageRoot, network: str, *, stepped: bool) -> Placement:
+        """Il posto di un container nuovo: quello di chi è atteso, se è uguale e non si va passo per passo."""
+        if stepped:
+            self.nursery.clear()
+        elif reserved := self.nursery.reserve(image, network):
+            return reserved
+        return self.sandbox.place(network)
 
     def release(self, place: Placement) -> None:
-        self.sandbox.release(place)
+        if not self.nursery.give_up(place):
+            self.sandbox.release(place)
 
     def context(self) -> Context:
         return Context(
@@ -108,10 +116,12 @@ class DirectLauncher:
                 os._exit(0)
         os.close(pidfd)
 
-    def start(self, lab: Plan, own: Plan, context: Context, *, stdin: bool, tty: bool, stepped: bool) -> Child:
+    def start(
+        self, lab: Plan, own: Plan, context: Context, place: Placement, *, stdin: bool, tty: bool, stepped: bool
+    ) -> Child:
         """Fa la parte del laboratorio (l'ultima operazione è la nascita) e nel figlio il resto."""
         stdio = Stdio(stdin=stdin, tty=tty)
-        while not stepped and (unborn := self.nursery.take()):
+        while not stepped and (unborn := self.nursery.take(place)):
             if child := self._adopt(unborn, lab, own, context, stdio):
                 return child
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -136,10 +146,12 @@ class DirectLauncher:
     def _adopt(self, unborn: Unborn, lab: Plan, own: Plan, context: Context, stdio: Stdio) -> Child | None:
         """Fa di un nascituro questo container; ``None`` se era morto."""
         context.pid, context.pidfd = unborn.pid, unborn.pidfd
+        if unborn.place:  # else the plan may have been begun step by step
+            lab.inherit(unborn.lab)
         try:
             lab.run(context)
         except BaseException:
-            self.nursery.give_back(unborn)
+            unborn.drop()
             stdio.close()
             raise
         if not unborn.send(own, stdio):
@@ -152,9 +164,9 @@ class DirectLauncher:
         unborn.channel.setblocking(False)
         return Child(unborn.pid, unborn.pidfd, stdio, unborn.channel)
 
-    def rest(self) -> None:
-        """Quando non c'è altro da fare, prepara chi nascerà."""
-        self.nursery.fill()
+    def rest(self) -> bool:
+        """Quando non c'è altro da fare, prepara chi nascerà; ``True`` se ne manca ancora qualcuno."""
+        return self.nursery.fill()
 
     def join(self, plan: Plan, pidfd: int, *, stdin: bool, tty: bool) -> Child:
         """Un figlio che entra nel container ``pidfd``; il processo vero è un suo fratello, detto dal rapporto."""
@@ -197,10 +209,12 @@ class DirectLauncher:
         return pid
 
 
-def container_plan(launcher: Launcher, spec: ContainerSpec, number: int) -> tuple[ImageRoot, Placement, Plan, Plan]:
+def container_plan(
+    launcher: Launcher, spec: ContainerSpec, *, stepped: bool
+) -> tuple[ImageRoot, Placement, Plan, Plan]:
     """L'immagine, il posto e le due metà del piano di un container nuovo."""
     image = launcher.image(spec.image)
-    place = launcher.place(number, spec.network)
+    place = launcher.place(image, spec.network, stepped=stepped)
     lab, own = containers.split(launcher.adapt(containers.plan(spec, image, place)))
     return image, place, lab, own
 

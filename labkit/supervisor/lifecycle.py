@@ -36,7 +36,7 @@ def signal_number(name: str | int) -> int:
         raise InvalidError(f"Il segnale «{name}» non esiste.", "kill(signal='SIGTERM')") from None
 
 
-def create(server: Server, spec_data: dict[str, Any]) -> Container:
+def create(server: Server, spec_data: dict[str, Any], *, stepped: bool = False) -> Container:
     """Un container nuovo, con un nome e un piano, ma ancora senza niente nel kernel."""
     requested = time.monotonic()
     spec = ContainerSpec.from_json(spec_data)
@@ -44,7 +44,7 @@ def create(server: Server, spec_data: dict[str, Any]) -> Container:
     capabilities.compute(spec.cap_add, spec.cap_drop)
     number = server.state.new_number()
     spec = replace(spec, name=server.state.choose_name(spec.name, number))
-    image, place, lab, own = container_plan(server.launcher, spec, number)
+    image, place, lab, own = container_plan(server.launcher, spec, stepped=stepped)
     container = Container(os.urandom(6).hex(), spec.name, spec, image, place, lab, own, server.launcher.context())
     container.requested = requested
     server.state.add(container)
@@ -95,7 +95,8 @@ class Birth:
             self.server.state.note("start", container.name)
             self.on_ready()
         else:
-            problem = ConflictError(f"Il container «{container.name}» è stato fermato mentre nasceva.", "labkit ps -a")
+            why = f"Il container «{container.name}» è stato fermato mentre nasceva."
+            problem = ConflictError(why, "lab.ps(all=True)")
             destroy(self.server, container)
             self.on_failed(problem)
 
@@ -119,11 +120,12 @@ def launch(server: Server, container: Container, *, stdin: bool = False, stepped
             container.lab_plan,
             container.own_plan,
             container.context,
+            container.place,
             stdin=stdin or container.spec.interactive,
             tty=container.spec.tty,
             stepped=stepped,
         )
-    except (LabError, OSError):
+    except Exception:
         destroy(server, container)
         raise
     for step in container.lab_plan.steps():
@@ -191,5 +193,5 @@ def running(server: Server, name: str) -> tuple[Container, Task]:
     """Il container ``name``, che deve girare, e il suo processo."""
     container = server.state.container(name)
     if container.state != "running" or container.task is None:
-        raise ConflictError(f"Il container «{name}» non gira ({container.state}).", "labkit ps -a")
+        raise ConflictError(f"Il container «{name}» non gira ({container.state}).", "lab.ps(all=True)")
     return container, container.task

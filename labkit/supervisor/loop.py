@@ -16,6 +16,15 @@ _LONGEST = 3600.0
 Handler = Callable[[int], None]
 
 
+def _is_child(pid: int) -> bool:
+    """Se ``pid`` è un figlio, vivo o non ancora raccolto."""
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
 class Loop:
     """Chi aspetta che cosa. Ogni descrittore ha al massimo chi lo legge e chi lo scrive."""
 
@@ -28,8 +37,8 @@ class Loop:
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_count = 0
         self.running = True
-        #: Chiamato quando non c'è niente da fare, finché non arriva altro; torna subito se non serve.
-        self.idle: Callable[[], None] = lambda: None
+        #: Chiamato quando non c'è niente da fare, finché dice ``True``, un pezzo per volta.
+        self.idle: Callable[[], bool] = lambda: False
         wake, self._wake = socket.socketpair()
         for end in (wake, self._wake):
             end.setblocking(False)
@@ -82,8 +91,8 @@ class Loop:
 
     def watch_child(self, pid: int, handler: Handler) -> None:
         """Chiama ``handler(codice)`` quando il figlio ``pid`` finisce, anche se è già finito."""
-        if pid in self._unclaimed:
-            code = self._unclaimed.pop(pid)
+        code = self._unclaimed.pop(pid, None)
+        if code is not None and not _is_child(pid):  # else the number was an orphan's, and is now another's
             self.after(0, lambda: handler(code))
         else:
             self._children[pid] = handler
@@ -112,18 +121,20 @@ class Loop:
                 while len(self._unclaimed) > 1000:
                     del self._unclaimed[next(iter(self._unclaimed))]
 
+    def _patience(self) -> float | None:
+        """Quanto si può aspettare prima della prossima scadenza."""
+        return min(max(0.0, self._timers[0][0] - time.monotonic()), _LONGEST) if self._timers else None
+
     def run(self) -> None:
         """Gira finché ``running``."""
         while self.running:
             now = time.monotonic()
             while self._timers and self._timers[0][0] <= now:
                 heapq.heappop(self._timers)[2]()
-            timeout = min(max(0.0, self._timers[0][0] - now), _LONGEST) if self._timers else None
             ready = self._selector.select(0)
-            if not ready:
-                self.idle()
-                ready = self._selector.select(timeout)
-            for key, events in ready:
+            while not ready and self.idle():
+                ready = self._selector.select(0)
+            for key, events in ready or self._selector.select(self._patience()):
                 fd = key.fd
                 if events & selectors.EVENT_READ and fd in self._readers:
                     self._readers[fd](fd)

@@ -65,6 +65,7 @@ def write_init(config: dict[str, Any], folder: str) -> None:
     guest = {
         "id": config["id"],
         "backend": config["backend"],
+        "code": config["code"],
         "paths": config["paths"],
         "path": os.environ.get("PATH", os.defpath),
         "visible": vm["visible"],

@@ -1,47 +1,72 @@
 """I nascituri: processi già nati in namespace nuovi, fermi ad aspettare di sapere quale container saranno.
 
 Nascere è la parte cara di un avvio (il kernel fa sei namespace e copia le tabelle delle pagine di
-Python) ed è uguale per tutti: si paga prima, quando il laboratorio non ha altro da fare. Chi aspetta non
-ha ancora né rete, né radice, né flussi: il resto del piano è quello di sempre. Se nessuno è pronto si
-nasce al momento.
+Python) ed è uguale per tutti: si paga prima, quando il laboratorio non ha altro da fare. E chi ha avviato
+un container spesso ne avvia un altro uguale: per quello un nascituro *atteso* fa prima anche la rete e i
+mount, cioè ogni operazione del piano che dipende solo dall'immagine e dal posto. Il piano resta quello di
+sempre: le operazioni già fatte si riconoscono perché sono uguali, e il loro costo è quello vero.
 
-Invariante: un nascituro diventa un container solo, o finisce con il laboratorio senza essere diventato niente.
+Invariante: un nascituro diventa un container solo, o finisce senza essere diventato niente.
 """
 
 from __future__ import annotations
 
 import os
 import pickle
+import select
 import socket
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
 from labkit.engine.container import CONTAINER_NAMESPACES, Placement, plan, split
 from labkit.engine.operation import Context, Operation, Plan
-from labkit.engine.rootfs import ImageRoot, Tree
+from labkit.engine.rootfs import ImageRoot, MakeLayer, Tree, WriteIdentity
 from labkit.errors import LabError
 from labkit.kernel import libc, namespaces
 from labkit.kernel import rtnetlink as rt
 from labkit.model import ContainerSpec
 from labkit.supervisor.zygote import Stdio, become, clean_child
 
-#: Quanti aspettano: due, perché chi ne avvia uno spesso ne avvia un altro.
-SIZE = 2
+#: Quanti attesi: due, perché chi ne avvia uno dopo l'altro non aspetti.
+EXPECTED = 2
 
 _MAX_ORDER = 1 << 20
 
 
 @dataclass(frozen=True)
+class Expectation:
+    """Che container ci si aspetta: l'immagine (com'è adesso sul disco) e la rete."""
+
+    image: ImageRoot
+    network: str
+    stamp: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, image: ImageRoot, network: str) -> Expectation:
+        lowers = [os.stat(lower) for tree in image.trees for lower in tree.lowers]
+        return cls(image, network, tuple((s.st_dev, s.st_ino, s.st_mtime_ns, s.st_ctime_ns) for s in lowers))
+
+
+@dataclass(frozen=True)
 class Unborn:
-    """Un nascituro dalla parte del supervisore; ``microseconds`` è quanto è costata la nascita."""
+    """Un nascituro dalla parte del supervisore.
+
+    ``lab`` è la parte del laboratorio, già fatta fino alla nascita; ``place`` il posto di chi è atteso.
+    """
 
     pid: int
     pidfd: int
     channel: socket.socket
+    lab: Plan
     microseconds: float
+    place: Placement | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Se aspetta ancora: prima dell'ordine sul filo si può solo leggere la sua fine."""
+        return not select.select([self.channel], [], [], 0)[0]
 
     def send(self, own: Plan, stdio: Stdio) -> bool:
         """Gli dice chi sarà e gli dà i suoi flussi; ``False`` se nel frattempo è morto."""
@@ -58,38 +83,100 @@ class Unborn:
 
 
 class Nursery:
-    """Chi aspetta. ``context`` dà il contesto con cui un container lavora nel suo processo."""
+    """Chi aspetta: uno qualunque, e qualche atteso uguale all'ultimo container chiesto.
 
-    def __init__(self, context: Callable[[], Context], size: int = SIZE) -> None:
-        self._context = context
-        self._size = size
-        self._waiting: deque[Unborn] = deque()
+    ``context`` dà il contesto con cui un container lavora nel suo processo, ``place`` un posto per la rete
+    chiesta, ``forget`` lo rende.
+    """
+
+    def __init__(
+        self,
+        context: Callable[[], Context],
+        place: Callable[[str], Placement],
+        forget: Callable[[list[Placement]], None],
+    ) -> None:
+        self._context, self._place, self._forget = context, place, forget
+        self._expectation: Expectation | None = None
+        self._anyone: Unborn | None = None
+        self._expected: list[Unborn] = []
+        self._promised: dict[str, Unborn] = {}
         self._last: Unborn | None = None
+        self._enabled = True
 
-    def take(self) -> Unborn | None:
-        """Un nascituro, se ce n'è uno."""
-        self._last = self._waiting.popleft() if self._waiting else None
-        return self._last
+    def reserve(self, image: ImageRoot, network: str) -> Placement | None:
+        """Il posto di un atteso che va bene, promesso a chi lo chiede; ``None`` se non c'è."""
+        expectation = Expectation.of(image, network)
+        if expectation != self._expectation:
+            self.clear()
+            self._expectation = expectation
+        while self._expected:
+            unborn = self._expected.pop(0)
+            if unborn.alive and unborn.place:
+                self._promised[unborn.place.folder] = unborn
+                return unborn.place
+            self._abandon([unborn])
+        return None
 
-    def give_back(self, unborn: Unborn) -> None:
-        """Chi l'aveva preso non ne ha fatto niente."""
-        self._waiting.appendleft(unborn)
+    def take(self, place: Placement | None) -> Unborn | None:
+        """L'atteso promesso per quel posto, o uno qualunque; ``None`` se non aspetta nessuno."""
+        promised = self._promised.pop(place.folder, None) if place else None
+        if promised is None:
+            promised, self._anyone = self._anyone, None
+        self._last = promised
+        return promised
 
-    def fill(self) -> None:
-        """Ne fa nascere uno, se ne mancano: si chiama quando non c'è altro da fare.
+    def give_up(self, place: Placement) -> bool:
+        """Il container di quel posto non nascerà: se il posto era promesso, chi lo aspettava finisce."""
+        unborn = self._promised.pop(place.folder, None)
+        if unborn:
+            self._abandon([unborn])
+        return unborn is not None
+
+    def clear(self) -> None:
+        """Non ci si aspetta più niente: gli attesi finiscono, i loro posti tornano liberi."""
+        self._expectation = None
+        expected, self._expected = self._expected, []
+        self._abandon(expected)
+
+    def _abandon(self, unborns: list[Unborn]) -> None:
+        for unborn in unborns:
+            unborn.drop()
+            unborn.lab.rollback(Context())
+        self._forget([unborn.place for unborn in unborns if unborn.place])
+
+    def fill(self) -> bool:
+        """Ne fa nascere uno, se ne mancano: si chiama quando non c'è altro da fare. ``True`` se ne mancano ancora.
 
         Chi sta diventando un container, e ha ancora il filo con il supervisore, ha la precedenza.
         """
-        becoming = self._last is not None and self._last.channel.fileno() >= 0
-        if becoming or len(self._waiting) >= self._size:
-            return
+        if not self._enabled or (self._last is not None and self._last.channel.fileno() >= 0):
+            return False
         try:
-            self._waiting.append(self._birth())
+            if self._anyone is None:
+                self._anyone = self._birth(Plan(()), Plan(()), None)
+            elif self._expectation and len(self._expected) < EXPECTED:
+                self._expected.append(self._expected_birth(self._expectation))
         except (LabError, OSError):
-            # No more processes or namespaces allowed here: whoever asks for a container is told why.
-            self._size = 0
+            # No more processes, namespaces or addresses here: whoever asks for a container is told why.
+            self._enabled = False
+            return False
+        return self._expectation is not None and len(self._expected) < EXPECTED
 
-    def _birth(self) -> Unborn:
+    def _expected_birth(self, expectation: Expectation) -> Unborn:
+        place = self._place(expectation.network)
+        whole = plan(ContainerSpec(expectation.image.name, network=expectation.network), expectation.image, place)
+        lab, own = split(whole)
+        layer = Plan(tuple(operation for operation in lab.operations if isinstance(operation, MakeLayer)))
+        try:
+            layer.run(Context())
+            known = [isinstance(operation, WriteIdentity) for operation in own.operations].index(True)
+            return self._birth(layer, Plan(own.operations[:known], own.first_index), place)
+        except BaseException:
+            layer.rollback(Context())
+            self._forget([place])
+            raise
+
+    def _birth(self, lab: Plan, known: Plan, place: Placement | None) -> Unborn:
         context = self._context()
         context.netlink = rt.Netlink()
         stdio = Stdio(stdin=False, tty=True)  # three times /dev/null, until the order comes
@@ -99,8 +186,8 @@ class Nursery:
             pid, pidfd = libc.clone3(namespaces.flags(CONTAINER_NAMESPACES))
             if pid == 0:
                 clean_child(stdio, (theirs.fileno(), context.netlink.fileno()))
-                wait(context, theirs)
-            return Unborn(pid, pidfd, mine, (time.perf_counter_ns() - began) / 1000)
+                wait(known, context, theirs)
+            return Unborn(pid, pidfd, mine, lab, (time.perf_counter_ns() - began) / 1000, place)
         except BaseException:
             mine.close()
             raise
@@ -110,10 +197,14 @@ class Nursery:
             stdio.close_child()
 
 
-def wait(context: Context, channel: socket.socket) -> NoReturn:
-    """Nel nascituro: aspetta l'ordine e diventa quel container; se il filo si chiude finisce."""
+def wait(known: Plan, context: Context, channel: socket.socket) -> NoReturn:
+    """Nel nascituro: fa quello che già sa, aspetta l'ordine e diventa quel container; se il filo si chiude finisce."""
     try:
         rehearse()
+        try:
+            known.run(context)
+        except LabError:
+            pass  # it has undone what it did: who asks for this container will meet the same refusal, and be told
         order, fds, _, _ = socket.recv_fds(channel, _MAX_ORDER, 3)
         if not order:
             os._exit(0)
@@ -121,7 +212,9 @@ def wait(context: Context, channel: socket.socket) -> NoReturn:
             os.dup2(fd, number)
             os.close(fd)
         operations, first_index = pickle.loads(order)
-        become(Plan(operations, first_index), context, channel)
+        own = Plan(operations, first_index)
+        own.inherit(known)
+        become(own, context, channel)
     finally:  # nothing may unwind into the supervisor's loop
         os._exit(125)
 

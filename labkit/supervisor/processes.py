@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from labkit.supervisor.server import Server
 
 
+#: Le richieste dopo le quali il processo può non tornare, perché è diventato un programma.
+_BECOMES_A_PROGRAM = ("exec", "cell")
+
+
 class Process:
     """Un processo a mano: il filo con il suo :mod:`worker`, la richiesta in corso."""
 
@@ -28,6 +32,7 @@ class Process:
         self.channel: socket.socket = child.report
         self.pid = child.pid
         self.call: Call | None = None
+        self._verb = ""
         self._decoder = Decoder()
         self._out = bytearray()
         self.task = Task(server.loop, child.pid, child.pidfd)
@@ -39,7 +44,7 @@ class Process:
     def ask(self, call: Call, verb: str, args: dict[str, Any]) -> None:
         if self.call is not None:
             raise ConflictError(f"Il processo «{self.label}» sta ancora facendo un'altra cosa.", "aspetta, o p.close()")
-        self.call = call
+        self.call, self._verb = call, verb
         call.task = self.task
         self.task.listeners.append(call)
         self._out += pack_json(Kind.CALL, call.channel, {"verb": verb, "args": args})
@@ -90,8 +95,10 @@ class Process:
         if self.server.processes.get(self.label) is self:
             del self.server.processes[self.label]
         call, self.call = self.call, None
-        if call:
+        if call and self._verb in _BECOMES_A_PROGRAM:
             call.answer({"exit_code": code})
+        elif call:
+            call.fail(NotFoundError(f"Il processo «{self.label}» è finito prima di rispondere.", "p = lab.process()"))
         for waiter in self.waiters:
             waiter(code)
 
@@ -107,7 +114,8 @@ def new(server: Server, call: Call, label: str = "") -> None:
     """Un processo nuovo, negli stessi namespace del laboratorio."""
     label = label or f"processo-{server.state.new_number()}"
     if label in server.processes or label in server.state.containers or label in ("laboratorio", "notebook"):
-        raise ConflictError(f"L'etichetta «{label}» è già usata.", f"lab.process(label='{label}-2')")
+        old = f"{label}.close()" if label.isidentifier() else "close() su quello di prima"
+        raise ConflictError(f"L'etichetta «{label}» è già usata.", f"{old}, oppure un'altra etichetta")
     if not label.isprintable() or len(label) > 64:
         raise InvalidError("L'etichetta di un processo è una parola corta, senza caratteri strani.", "label='uno'")
     process = server.processes[label] = Process(server, label, server.launcher.worker())

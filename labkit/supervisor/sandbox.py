@@ -42,6 +42,7 @@ class Sandbox:
     images: dict[str, ImageRoot] = field(default_factory=dict)
     addresses: set[int] = field(default_factory=set)
     next_address: int = _FIRST_ADDRESS
+    places: int = 0
 
     @property
     def mountpoint(self) -> str:
@@ -57,8 +58,10 @@ class Sandbox:
             self.images[name] = resolve(name, f"{self.home}/images")
         return self.images[name]
 
-    def place(self, number: int, network: str) -> Placement:
-        """Sceglie cartella, cavo e indirizzo per il container numero ``number``."""
+    def place(self, network: str) -> Placement:
+        """Sceglie cartella, cavo e indirizzo per un container nuovo."""
+        self.places += 1
+        number = self.places
         folder = f"{self.home}/layers/{number}"
         if network != "bridge":
             return Placement(str(number), folder)
@@ -78,8 +81,20 @@ class Sandbox:
     def release(self, place: Placement) -> None:
         """Rende l'indirizzo di un container che non c'è più."""
         if place.ip:
-            a, b = place.ip.split(".")[2:]
-            self.addresses.discard(int(a) << 8 | int(b))
+            self.addresses.discard(_host(place.ip))
+
+    def forget(self, places: list[Placement]) -> None:
+        """Posti scelti per ultimi e mai usati: è come se non fossero stati scelti, il prossimo li riprende."""
+        hosts = [_host(place.ip) for place in places if place.ip]
+        self.addresses.difference_update(hosts)
+        if hosts:
+            self.next_address = min(hosts)
+
+
+def _host(ip: str) -> int:
+    """La parte di un indirizzo del laboratorio che distingue i container."""
+    third, fourth = ip.split(".")[2:]
+    return int(third) << 8 | int(fourth)
 
 
 def build(folder: str, mode: str, scratch: str) -> Sandbox:

@@ -42,6 +42,7 @@ class Server:
         return {
             "version": VERSION,
             "id": self.config["id"],
+            "code": self.config["code"],
             "backend": self.config["backend"],
             "mode": self.config["mode"],
             "folder": self.config["folder"],
@@ -75,10 +76,10 @@ class Server:
             verb(self, call, **request["args"])
         except LabError as problem:
             call.fail(problem)
-        except TypeError as problem:
-            call.fail(ProtocolError(f"Argomenti sbagliati per {request.get('verb')}: {problem}."))
         except OSError as problem:
             call.fail(from_os_error(problem))
+        except Exception as problem:  # noqa: BLE001  whatever one request holds, the lab goes on
+            call.fail(ProtocolError(f"Argomenti sbagliati per {request.get('verb')}: {problem}."))
 
     def _tell(self, event: Event) -> None:
         """Un evento a chi li segue."""

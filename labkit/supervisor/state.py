@@ -166,7 +166,7 @@ class State:
         if len(matches) == 1:
             return matches[0]
         known = ", ".join(self.containers) or "nessuno"
-        raise NotFoundError(f"Il container «{name}» non c'è. Quelli che ci sono: {known}.", "labkit ps -a")
+        raise NotFoundError(f"Il container «{name}» non c'è. Quelli che ci sono: {known}.", "lab.ps(all=True)")
 
     def add(self, container: Container) -> None:
         self.containers[container.name] = container

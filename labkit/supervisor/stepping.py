@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def plan(server: Server, call: Call, spec: dict[str, Any]) -> None:
     """Un container da fare passo per passo: per ora esiste solo il suo nome."""
-    container = lifecycle.create(server, spec)
+    container = lifecycle.create(server, spec, stepped=True)
     call.answer({"name": container.name, "steps": to_json(container.all_steps())})
 
 
@@ -32,7 +32,11 @@ def step(server: Server, call: Call, name: str) -> None:
     container = _unfinished(server, name)
     lab = container.lab_plan
     if container.birth is None and lab.position < len(lab.operations) - 1:
-        _answer(call, container, lab.step(container.context))
+        try:
+            _answer(call, container, lab.step(container.context))
+        except LabError:
+            container.record_step(lab.describe(lab.position))
+            raise
         return
     if container.birth is None:
         lifecycle.launch(server, container, stepped=True)

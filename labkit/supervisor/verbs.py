@@ -113,7 +113,7 @@ def wait(server: Server, call: Call, name: str) -> None:
 
     def ended(code: int | None) -> None:
         if code is None:
-            call.fail(ConflictError(f"Il container «{name}» è stato tolto prima di partire.", "labkit ps -a"))
+            call.fail(ConflictError(f"Il container «{name}» è stato tolto prima di partire.", "lab.ps(all=True)"))
         else:
             call.answer(code)
 

@@ -48,6 +48,9 @@ class Worker:
                     answer = pack_json(Kind.ERR, frame.channel, from_os_error(problem).to_dict())
                 except KeyboardInterrupt:
                     answer = pack_json(Kind.ERR, frame.channel, CellError("Interrotto.").to_dict())
+                except Exception as problem:  # noqa: BLE001  one wrong argument must not end the process
+                    wrong = InvalidError(f"Un argomento non è del tipo giusto (Python dice: {problem}).", "help(p)")
+                    answer = pack_json(Kind.ERR, frame.channel, wrong.to_dict())
                 sys.stdout.flush()
                 sys.stderr.flush()
                 self.channel.sendall(answer)
@@ -155,8 +158,11 @@ class Worker:
         replace(tuple(command), dict(os.environ) if env is None else env)
 
     def read(self, path: str) -> str:
-        with open(path, "rb") as file:
-            return file.read(1 << 20).decode("utf-8", "replace")
+        try:
+            with open(path, "rb") as file:
+                return file.read(1 << 20).decode("utf-8", "replace")
+        except OSError as problem:
+            raise from_os_error(problem, "open") from None
 
     def state(self) -> Any:
         """Quello che si sa di sé: namespace, mappe, nome host."""
@@ -171,9 +177,7 @@ class Worker:
         }
 
     def links(self) -> Any:
-        from labkit.kernel import netlink
-
-        return netlink.links()
+        return [name for _, name in socket.if_nameindex()]
 
 
 def _story(problem: BaseException) -> str:

@@ -28,8 +28,8 @@ class Shell(ipywidgets.VBox):  # type: ignore[misc]
     """Comandi sopra, disegno sotto; ``repr`` è il testo completo, uguale a ogni esecuzione."""
 
     def words(self) -> str:
-        """Tutto quello che il widget mostra, in parole."""
-        raise NotImplementedError
+        """Tutto quello che il widget mostra, in parole; ogni widget dice le sue."""
+        return type(self).__name__
 
     def __repr__(self) -> str:
         return self.words()

@@ -35,14 +35,14 @@ MAY_IMPORT = {
 }
 #: Libraries that only some modules may name.
 ONLY_IN = {
-    "ctypes": ("labkit.kernel.libc", "labkit.backends.probe"),
+    "ctypes": ("labkit.kernel.libc", "labkit.backends.trial"),
     "pyroute2": ("labkit.kernel.netlink",),
     "anywidget": ("labkit.widgets",),
     "ipywidgets": ("labkit.widgets",),
 }
 #: Calls that make or change processes, and the layers that may name them. The probe runs by itself.
 PROCESS_CALLS = {"fork", "forkpty", "execv", "execve", "execvp", "execvpe", "setns", "unshare", "posix_spawn"}
-MAY_FORK = (*(f"labkit.{name}" for name in sorted(PRIVILEGED)), "labkit.backends.probe")
+MAY_FORK = (*(f"labkit.{name}" for name in sorted(PRIVILEGED)), "labkit.backends.probe", "labkit.backends.trial")
 
 PACKAGE = ROOT / "labkit"
 

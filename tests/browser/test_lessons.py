@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable
@@ -127,10 +128,11 @@ def saved(page: Page, server: Server, lesson: str) -> dict[str, Any]:
     page.keyboard.press("Escape")
     page.keyboard.press("Control+s")
     for _ in range(100):
-        if path.stat().st_mtime_ns != before:
-            break
         page.wait_for_timeout(100)
-    return dict(json.loads(path.read_text()))
+        with contextlib.suppress(json.JSONDecodeError):  # the server is still writing
+            if path.stat().st_mtime_ns != before:
+                return dict(json.loads(path.read_text()))
+    raise AssertionError(f"{lesson} non è stato salvato")
 
 
 def sources(notebook: dict[str, Any]) -> list[str]:

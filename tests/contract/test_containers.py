@@ -158,7 +158,7 @@ def test_a_container_is_found_by_its_name_or_the_start_of_its_id(lab: Lab) -> No
     for wrong in ("", "we", "Web", "zzz"):
         with pytest.raises(NotFoundError, match="non c'è. Quelli che ci sono: web") as caught:
             lab.container(wrong)
-        assert caught.value.remedy == "labkit ps -a"
+        assert caught.value.remedy == "lab.ps(all=True)"
 
 
 def test_a_name_belongs_to_one_container_at_a_time(lab: Lab) -> None:

@@ -50,13 +50,16 @@ class Client:
 
     def supervisor(self) -> int:
         """Il supervisore, 0 se non è ancora nato."""
-        guard = self.guard()
-        return next(iter(children(guard)), 0) if guard else 0
+        return next(iter(self._inner(self.guard())), 0)
 
     def containers(self) -> list[int]:
         """I PID 1 dei container, anche di quelli che stanno nascendo."""
-        supervisor = self.supervisor()
-        return [pid for pid in children(supervisor) if pid_namespace(pid) not in ("", pid_namespace(supervisor))]
+        return self._inner(self.supervisor())
+
+    @staticmethod
+    def _inner(parent: int) -> list[int]:
+        """I figli nati in un namespace pid loro: non gli aiutanti, che vivono un attimo (newuidmap, busybox)."""
+        return [pid for pid in children(parent) if pid_namespace(pid) not in ("", pid_namespace(parent))]
 
     def kill(self) -> None:
         self.process.kill()

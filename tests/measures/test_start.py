@@ -53,7 +53,7 @@ def test_a_container_starts_close_to_the_physical_limit_and_before_the_others() 
     with arena(peers) as (_, competitors, missing):
 
         def measure() -> list[Goal]:
-            summaries, failed = run_rounds(competitors, 6, 4, 1, lambda number, title: None)
+            summaries, failed = run_rounds(competitors, 20, 1, 1, lambda number, title: None)
             assert not failed, failed
             return ratio_goals(summaries)
 

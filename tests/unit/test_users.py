@@ -55,6 +55,7 @@ def test_a_closed_checkout_is_opened_for_the_user_and_for_nobody_else(run_as, tm
 
 
 @pytest.mark.root
+@pytest.mark.serial  # it changes /etc/subuid under the feet of whoever has mounted something on it
 def test_users_of_a_killed_run_are_removed_by_the_next():
     script = (
         "import os, signal\nfrom tests import users\nos.environ.pop(users.GIVEN, None)\n"

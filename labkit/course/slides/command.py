@@ -41,12 +41,12 @@ def build(
     """Costruisce i mazzi e restituisce i file HTML scritti, ognuno completo e senza bisogno della rete.
 
     ``wanted`` è ``all``, un numero (``03``) o un nome; ``course`` sceglie invece i mazzi di un corso
-    e aggiunge la sua pagina ``index.html``. Senza ``out`` si scrive in ``slides/build``. Le celle si
+    e aggiunge la sua pagina ``index.html``. Senza ``out`` si scrive in ``build/slides``. Le celle si
     eseguono in questo momento su questa macchina. Solleva :class:`~labkit.errors.LabError` se un
     mazzo è scritto male, una cella fallisce o manca npm.
     """
     folder = source_folder() if source is None else Path(source).resolve()
-    target = Path(out).expanduser() if out is not None else folder / "build"
+    target = Path(out).expanduser() if out is not None else Path("build", "slides")
     chosen = find_course(folder, course) if course else None
     if chosen is not None:
         paths = [find_deck(folder, stage.deck) for stage in chosen.stages]
@@ -122,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     actions = parser.add_subparsers(dest="action", required=True, metavar="AZIONE")
     making = actions.add_parser("build", help="costruisce i file HTML, che si aprono senza rete")
     making.add_argument("deck", nargs="?", default="all", metavar="NN", help="un mazzo, o «all» per tutti")
-    making.add_argument("--out", type=Path, help="la cartella in cui scrivere (slides/build)")
+    making.add_argument("--out", type=Path, help="la cartella in cui scrivere (build/slides)")
     making.add_argument("--corso", default="", help="i mazzi di un corso, con la pagina indice")
     showing = actions.add_parser("live", help="mostra un mazzo dal vivo in JupyterLab")
     showing.add_argument("deck", metavar="NN", help="il mazzo")
