@@ -171,7 +171,7 @@ def saved(page: Page, server: Server, lesson: str) -> dict[str, Any]:
     page.keyboard.press("Escape")
     page.keyboard.press("Control+s")
     for _ in range(100):
-        if path.stat().st_mtime_ns != before:
+        if path.stat().st_mtime_ns != before and path.stat().st_size:  # a file being written is empty for a moment
             break
         page.wait_for_timeout(100)
     return dict(json.loads(path.read_text()))
