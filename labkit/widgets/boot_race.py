@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import ipywidgets
+
 from labkit.client.race import Finish
 from labkit.draw import race
 from labkit.draw.race import Lane
@@ -44,7 +46,7 @@ class BootRace(Shell):
         self.go = button("Via!", "Fa fare lo stesso lavoro a tutti, uno alla volta")
         self.track = Track()
         self.go.on_click(lambda _: self.run())
-        super().__init__([self.go, self.track])
+        super().__init__([ipywidgets.HBox([self.go]), self.track])
         self._draw()
 
     def words(self) -> str:

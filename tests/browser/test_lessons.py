@@ -90,6 +90,50 @@ def test_the_map_of_the_namespaces_answers_to_mouse_and_keyboard(page: Page, ser
     expect(drawing.locator(".lk-problem").first).to_be_empty()
 
 
+@pytest.mark.slow
+@pytest.mark.kernel
+def test_a_console_tells_the_boot_and_a_race_is_run_again(page: Page, server: Server, picture: Picture) -> None:
+    ui.open_lab(page, server.page("lab/tree/01-virtualizzazione.ipynb"))
+    idle(page)
+    run_until(page, "arrivi = gara.run()")
+    screen = page.locator(".jp-NotebookPanel .lk-console").first
+    screen.scroll_into_view_if_needed()
+    expect(screen).to_contain_text("as init process")
+    assert screen.evaluate("e => e.scrollHeight - e.scrollTop - e.clientHeight") < 30  # the last line is in sight
+    picture(page, "console")
+
+    track = page.locator(".jp-NotebookPanel .lk-board", has_text="Dallo sparo").first
+    track.scroll_into_view_if_needed()
+    heard = track.locator(".lk-say").inner_text()
+    page.get_by_role("button", name="Via!").first.click()
+    expect(track).to_contain_text("ai posti")
+    picture(page, "gara-corsa")
+    expect(track.locator(".lk-say")).not_to_have_text(heard)
+    expect(track).not_to_contain_text("ai posti", timeout=60_000)
+    expect(track).to_contain_text("ha visto il kernel", timeout=60_000)
+    expect(track.locator(".lk-problem")).to_be_empty()
+
+
+@pytest.mark.slow
+@pytest.mark.kernel
+def test_the_slider_makes_the_machine_work(page: Page, server: Server, picture: Picture) -> None:
+    ui.open_lab(page, server.page("lab/tree/02-paravirtualizzazione.ipynb"))
+    idle(page)
+    run_until(page, "figura = macchina.meter()")
+    board = page.locator(".jp-NotebookPanel .lk-board").first
+    board.scroll_into_view_if_needed()
+    say = board.locator(".lk-say")
+    expect(say).to_contain_text("virtio-blk 1.")
+    heard = say.inner_text()
+    handle = page.locator(".jp-NotebookPanel .widget-slider .noUi-handle").first
+    handle.focus()
+    page.keyboard.press("ArrowRight")
+    expect(say).not_to_have_text(heard)
+    expect(say).to_contain_text("Per 8")
+    expect(board.locator(".lk-problem")).to_be_empty()
+    picture(page, "accessi")
+
+
 def run_all(page: Page, server: Server, lesson: str) -> None:
     """Open the lesson, run all its cells, wait for the last one."""
     ui.open_lab(page, server.page(f"lab/tree/{lesson}"))

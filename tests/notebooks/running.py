@@ -20,6 +20,9 @@ from tests.notebooks.gates import ROOT, is_ignored, tags
 
 RunAs = Callable[..., subprocess.CompletedProcess[str]]
 
+#: Who runs the tests may give kernels that every user can read: else each new home downloads its own.
+KERNELS = ("LABKIT_UML", "LABKIT_KERNEL", "LABKIT_MODULES")
+
 CELL_TIMEOUT = 120
 NOTEBOOK_TIMEOUT = 900
 #: What nbval compares, among what our notebooks store.
@@ -47,7 +50,8 @@ def shared_folder() -> Iterator[Path]:
 
 
 def environment(student: str = SAMPLE_STUDENT) -> dict[str, str]:
-    return {"LABKIT_STUDENT": student, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    given = {name: os.environ[name] for name in KERNELS if name in os.environ}
+    return {"LABKIT_STUDENT": student, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **given}
 
 
 def nbval(run_as: RunAs, mode: str, path: Path) -> Verdict:
