@@ -45,7 +45,7 @@ def _best_of(attempts: int, measure: Callable[[], list[Goal]]) -> list[Goal]:
 
 
 def _stretched(goals: list[Goal]) -> list[Goal]:
-    """Gli stessi obiettivi; con otto che vogliono due processori ognuno ne ha un quarto, e i millisecondi si allungano."""
+    """Gli stessi obiettivi, allungati se si è in coda: in otto su due processori, ognuno ne ha un quarto."""
     queue = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
     return [replace(goal, limit=goal.limit * queue) if goal.unit == "ms" else goal for goal in goals]
 
