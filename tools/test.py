@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 from tests import users  # noqa: E402
 
 #: What is tried again as each plain user: everything that asks the kernel for something.
-PLAIN = ("tests/kernel", "tests/contract", "tests/security")
+PLAIN = ("tests/kernel", "tests/contract", "tests/security", "tests/faults")
 PARALLEL = ("-n", "2", "--dist", "loadfile", "-m", "not serial")
 SERIAL = ("-m", "serial")
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=5", "--durations-min=5")
