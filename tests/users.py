@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from tests import kernels
+
 Mode = Literal["root", "user", "nosub"]
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -211,7 +213,7 @@ def _become(user: User) -> list[str]:
 
 def environment(folder: Path) -> dict[str, str]:
     """Un ambiente con il minimo: niente di quello di chi ha lanciato le prove, tranne ciò che serve a pytest."""
-    keep = {name: os.environ[name] for name in ("LANG", "CI", "TERM", GIVEN) if name in os.environ}
+    keep = {name: os.environ[name] for name in ("LANG", "CI", "TERM", GIVEN, *kernels.NAMES) if name in os.environ}
     return {
         "PATH": f"{ROOT}/.venv/bin:/usr/local/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",

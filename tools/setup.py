@@ -26,7 +26,7 @@ VENV = ROOT / ".venv"
 OLDEST = (3, 11)
 #: Where administrators' programs live: not on the PATH of a plain Debian user.
 SBIN = ":/usr/local/sbin:/usr/sbin:/sbin"
-GOALS = {"lab": ("lab",), "setup": ("lab", "test"), "test": ("lab", "test"), "bench": ("lab", "test", "bench")}
+GOALS = {"lab": ("lab",), "setup": ("lab", "test"), "test": ("lab", "test"), "bench": ("lab", "test")}
 
 
 class SetupError(Exception):
@@ -80,13 +80,15 @@ NEEDS = (
     Need("hunspell", "hunspell", "hunspell", "il controllo dell'ortografia", have("hunspell"), "test"),
     Need("hunspell-it", "hunspell-it", "hunspell-it", "il dizionario italiano",
          have_file("/usr/share/hunspell/it_IT.dic"), "test"),
+    Need("qemu-system-x86", "qemu-system-x86-core", "qemu-system-x86", "le macchine virtuali delle lezioni 01 e 02",
+         have("qemu-system-x86_64"), "lab"),
     Need("npm", "npm", "npm", "la costruzione delle diapositive", have("npm"), "test"),
-    Need("gcc", "gcc", "gcc", "il confronto con un programma C", have("gcc", "cc"), "bench"),
+    Need("gcc", "gcc", "gcc", "il confronto con un programma C", have("gcc", "cc"), "test"),
     Need("libc6-dev", "glibc-devel", "glibc", "il confronto con un programma C",
-         have_file("/usr/include/stdio.h"), "bench"),
-    Need("bubblewrap", "bubblewrap", "bubblewrap", "il confronto con bwrap", have("bwrap"), "bench"),
-    Need("crun", "crun", "crun", "il confronto con crun", have("crun"), "bench"),
-    Need("runc", "runc", "runc", "il confronto con runc", have("runc"), "bench"),
+         have_file("/usr/include/stdio.h"), "test"),
+    Need("bubblewrap", "bubblewrap", "bubblewrap", "il confronto con bwrap", have("bwrap"), "test"),
+    Need("crun", "crun", "crun", "il confronto con crun", have("crun"), "test"),
+    Need("runc", "runc", "runc", "il confronto con runc", have("runc"), "test"),
 )  # fmt: skip
 
 

@@ -22,10 +22,10 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests import users  # noqa: E402
+from tests import kernels, users  # noqa: E402
 
 #: What is tried again as each plain user: everything that asks the kernel for something.
-PLAIN = ("tests/kernel", "tests/contract", "tests/security")
+PLAIN = ("tests/kernel", "tests/contract", "tests/security", "tests/faults")
 PARALLEL = ("-n", "2", "--dist", "loadfile", "-m", "not serial")
 SERIAL = ("-m", "serial")
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=5", "--durations-min=5")
@@ -149,7 +149,8 @@ def main(arguments: list[str]) -> int:
         except RuntimeError as error:
             print(f"✘ {error}\n0 passed, 1 failed, 0 skipped")
             return 1
-        return summary([run(part, run_as) for part in plan(mine)], mine)
+        with kernels.shared():
+            return summary([run(part, run_as) for part in plan(mine)], mine)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Trova gli esercizi e le domande di una lezione: ``es-03-1`` e ``q-03-1`` stanno nella lezione 03.
+"""Quello che una lezione sa: esercizi (``es-03-1``), domande (``q-03-1``), come finisce una previsione (``p-03-1``).
 
 Una lezione si carica solo quando serve. I suoi dati sono controllati alla nascita, quindi un
 esercizio senza tre indizi o una domanda con due risposte giuste non arriva mai a uno studente.
@@ -116,6 +116,34 @@ def questions(number: str) -> Mapping[str, Question]:
     return MappingProxyType(parse_questions(file.read_text(encoding="utf-8")))
 
 
+@functools.cache
+def outcomes(number: str) -> Mapping[str, str]:
+    """Che cosa succede davvero dopo ogni previsione di una lezione, letto da ``quiz_NN.toml``."""
+    file = resources.files(_PACKAGE) / f"quiz_{number}.toml"
+    if not file.is_file():
+        return MappingProxyType({})
+    return MappingProxyType(parse_outcomes(file.read_text(encoding="utf-8")))
+
+
+def parse_outcomes(text: str) -> dict[str, str]:
+    """Legge da un testo TOML che cosa succede dopo ogni previsione (``[p-03-1]``, ``happened``).
+
+    >>> parse_outcomes('[p-00-1]\\nhappened = "come prima"')
+    {'p-00-1': 'come prima'}
+    """
+    found = {}
+    for key, data in _tables(text).items():
+        if not key.startswith("p-"):
+            continue
+        happened = data.get("happened") if isinstance(data, dict) else None
+        if not re.fullmatch(r"p-\d\d-\d+", key):
+            raise InvalidError(f"«{key}» non può essere la chiave di una previsione.", "una chiave come p-03-1")
+        if not isinstance(happened, str) or not happened.strip():
+            raise InvalidError(f"Della previsione {key} manca che cosa succede davvero.", 'happened = "…"')
+        found[key] = happened.strip()
+    return found
+
+
 def parse_questions(text: str) -> dict[str, Question]:
     """Legge le domande da un testo TOML; un file scritto male dà un :class:`InvalidError`."""
     try:
@@ -128,7 +156,8 @@ def parse_questions(text: str) -> dict[str, Question]:
                     for a in data["answers"]
                 ),
             )
-            for key, data in tomllib.loads(text).items()
+            for key, data in _tables(text).items()
+            if not key.startswith("p-")
         }
     except LabError:
         raise
@@ -154,6 +183,25 @@ def find_question(key: str) -> Question:
         return table[key]
     known = [k for n in numbers() for k in questions(n)]
     raise _not_found(f"La domanda «{key}» non c'è.", "quiz", key, known)
+
+
+def find_outcome(key: str) -> str:
+    """Che cosa succede davvero dopo la previsione ``key``, o un :class:`NotFoundError` che dice come fare."""
+    number = _lesson_of(key, "p")
+    table = outcomes(number) if number else {}
+    if key in table:
+        return table[key]
+    raise NotFoundError(
+        f"Della previsione «{key}» il corso non sa come va a finire: la sua chiave non è fra quelle della lezione.",
+        'previsione.reveal("quello che hai visto succedere")',
+    )
+
+
+def _tables(text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidError(f"Il file delle domande è scritto male: {error}.") from error
 
 
 def _lesson_of(key: object, prefix: str) -> str:

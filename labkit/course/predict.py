@@ -1,17 +1,20 @@
 """Le previsioni: prima di un esperimento lo studente dice che cosa succederà.
 
 Una previsione sbagliata non è un errore: si conserva nei progressi e si confronta con quello che
-il kernel ha fatto davvero.
+il kernel ha fatto davvero. Come va a finire non si legge nella cella: sta nei dati della lezione.
 """
 
 from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from labkit.course import progress
-from labkit.errors import InvalidError
+from labkit.course import catalog, progress
+from labkit.errors import ConflictError, InvalidError
+
+if TYPE_CHECKING:
+    from labkit.widgets.choices import Choices
 
 
 class Prediction:
@@ -19,6 +22,8 @@ class Prediction:
 
     def __init__(self, key: str, question: str, options: tuple[str, ...]) -> None:
         self.key, self.question, self.options = key, question, options
+        self.revealed = False
+        self._board: Choices | None = None
 
     @property
     def choice(self) -> str | None:
@@ -27,23 +32,40 @@ class Prediction:
         return found if found in self.options else None
 
     def choose(self, choice: str) -> None:
-        """Annota la previsione; ``choice`` è una delle opzioni."""
+        """Annota la previsione; ``choice`` è una delle opzioni. Dopo ``reveal`` non si cambia più."""
+        if self.revealed:
+            raise ConflictError(
+                "Hai già visto che cosa succede: questa previsione resta com'è.",
+                "riesegui la cella con predict(…) per farne un'altra",
+            )
         if choice not in self.options:
             raise InvalidError(f"«{choice}» non è fra le opzioni.", f"scegli fra: {', '.join(self.options)}")
         progress.record("previsioni", self.key, risposta=choice)
 
-    def reveal(self, found: str) -> Comparison:
-        """Confronta la previsione con quello che è successo davvero."""
-        return Comparison(self.choice, found)
+    def reveal(self, found: str | None = None) -> Comparison:
+        """Confronta la previsione con quello che è successo davvero; da qui in poi non si cambia più.
+
+        Per le previsioni del corso non serve altro. Di una previsione tua dì tu che cosa è successo:
+        ``previsione.reveal("sì")``.
+        """
+        happened = catalog.find_outcome(self.key) if found is None else found
+        self.revealed = True
+        if self._board is not None:
+            self._board.locked = True
+        return Comparison(self.choice, happened)
 
     def __repr__(self) -> str:
         return f"Previsione {self.key}: {self.question}\n" + "\n".join(f"  ○ {o}" for o in self.options)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        from labkit.widgets.predict import predict_widget  # only where there are buttons to show: it is slow to import
+        # Only where there are buttons to show: they are slow to import.
+        from labkit.widgets.predict import predict_widget
+        from labkit.widgets.shell import mimebundle
 
-        shown = predict_widget(self.question, self.options, self.choice, self.choose)
-        return {**shown, "text/plain": repr(self)}
+        if self._board is None:
+            self._board = predict_widget(self.question, self.options, self.choice, self.choose)
+            self._board.locked = self.revealed
+        return mimebundle(self._board, repr(self))
 
 
 class Comparison:
@@ -54,7 +76,7 @@ class Comparison:
 
     def __repr__(self) -> str:
         if self.predicted is None:
-            return f"È successo questo: {self.found}."
+            return f"È successo questo: {self.found}. Non avevi scelto: la prossima volta prova prima."
         if self.predicted == self.found:
             return f"Previsto: {self.predicted}. È successo proprio questo."
         return f"Previsto: {self.predicted}. È successo invece: {self.found}."

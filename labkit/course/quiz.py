@@ -27,11 +27,13 @@ class Quiz:
         return "\n".join([*lines, f'Per rispondere senza pulsanti: quiz("{self.question.key}", "a")'])
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        from labkit.widgets.quiz import quiz_widget  # only where there are buttons to show: it is slow to import
+        # Only where there are buttons to show: they are slow to import.
+        from labkit.widgets.quiz import quiz_widget
+        from labkit.widgets.shell import mimebundle
 
         texts = [a.text for a in self.question.answers]
         shown = quiz_widget(self.question.text, texts, lambda choice: answer(self.question, choice))
-        return {**shown, "text/plain": repr(self)}
+        return mimebundle(shown, repr(self))
 
 
 class Reply:

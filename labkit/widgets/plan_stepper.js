@@ -3,11 +3,14 @@
 function render({ model, el }) {
   el.classList.add("lk-board");
   const view = document.createElement("div");
-  view.className = "lk-view";
+  view.className = "lk-view lk-plan";
   view.tabIndex = 0; // a long plan scrolls with the arrow keys
   view.dataset.lmSuppressShortcuts = "true";
   view.setAttribute("role", "group");
   view.setAttribute("aria-label", "Passi del piano");
+  const more = document.createElement("div");
+  more.className = "lk-more";
+  more.setAttribute("aria-hidden", "true"); // who reads the drawing by ear has all the steps anyway
   const say = document.createElement("div");
   say.className = "lk-say";
   say.setAttribute("role", "status");
@@ -15,7 +18,7 @@ function render({ model, el }) {
   const problem = document.createElement("div");
   problem.className = "lk-problem";
   problem.setAttribute("role", "alert");
-  el.append(view, say, problem);
+  el.append(view, more, say, problem);
 
   const states = () => new Map([...view.querySelectorAll(".lk-step")].map((row) => [row.dataset.index, row.dataset.state]));
 
@@ -31,6 +34,21 @@ function render({ model, el }) {
       changed.classList.add("lk-changed");
     }
     if (changed) reveal(changed);
+    hint();
+  }
+
+  // How many steps are outside the frame, and on which side.
+  function hint() {
+    const frame = view.getBoundingClientRect();
+    const rows = [...view.querySelectorAll(".lk-step")].map((row) => row.getBoundingClientRect());
+    const below = rows.filter((box) => box.bottom > frame.bottom + 2).length;
+    const above = rows.filter((box) => box.top < frame.top - 2).length;
+    const steps = (count) => (count === 1 ? "un altro passo" : `altri ${count} passi`);
+    const long = view.scrollHeight > view.clientHeight + 2;
+    view.classList.toggle("lk-long", long);
+    more.hidden = !long;
+    more.classList.toggle("lk-end", !below);
+    more.textContent = below ? `▼ scorri: ${steps(below)} sotto` : `▲ scorri: ${steps(above)} sopra`;
   }
 
   function reveal(row) {
@@ -46,10 +64,14 @@ function render({ model, el }) {
   model.on("change:svg", draw);
   model.on("change:news", news);
   model.on("change:problem", trouble);
+  view.addEventListener("scroll", hint, { passive: true });
+  const sized = new ResizeObserver(hint); // the drawing has no size until it is on the page
+  sized.observe(view);
   draw();
   news();
   trouble();
   return () => {
+    sized.disconnect();
     model.off("change:svg", draw);
     model.off("change:news", news);
     model.off("change:problem", trouble);

@@ -35,8 +35,13 @@ class Shell(ipywidgets.VBox):  # type: ignore[misc]
         return self.words()
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
-        return {"text/plain": self.words(), "application/vnd.jupyter.widget-view+json": view}
+        return mimebundle(self, self.words())
+
+
+def mimebundle(widget: ipywidgets.Widget, words: str) -> dict[str, Any]:
+    """Il contenuto di una cella: ``widget`` dove può vivere, ``words`` dove resta solo il testo."""
+    view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
+    return {"text/plain": words, "application/vnd.jupyter.widget-view+json": view}
 
 
 def button(label: str, tooltip: str) -> Any:

@@ -134,6 +134,34 @@ def test_the_slider_makes_the_machine_work(page: Page, server: Server, picture: 
     picture(page, "accessi")
 
 
+@pytest.mark.slow
+@pytest.mark.kernel
+def test_a_prediction_is_made_with_the_keys_until_the_reveal(page: Page, server: Server, picture: Picture) -> None:
+    ui.open_lab(page, server.page("lab/tree/00-benvenuto.ipynb"))
+    idle(page)
+    run_until(page, 'predict("p-00-1"')
+    before = sources(saved(page, server, "00-benvenuto.ipynb"))
+    board = page.locator(".lk-choices").first
+    board.scroll_into_view_if_needed()
+    options = board.get_by_role("radio")
+    options.first.focus()
+    page.keyboard.press("ArrowDown")
+    expect(options.nth(1)).to_be_checked()
+    page.keyboard.press("ArrowUp")
+    expect(options.first).to_be_checked()
+    expect(board.get_by_role("status")).to_contain_text("annotata")
+    for key in "dda":  # in command mode these delete the cell and make another one
+        page.keyboard.press(key)
+    picture(page, "previsione-tastiera")
+    assert sources(saved(page, server, "00-benvenuto.ipynb")) == before
+
+    run_until(page, "import socket")
+    expect(options.first).to_be_disabled()
+    expect(options.first).to_be_checked()
+    expect(page.get_by_text("È successo proprio questo").first).to_be_visible()
+    picture(page, "previsione-rivelata")
+
+
 def run_all(page: Page, server: Server, lesson: str) -> None:
     """Open the lesson, run all its cells, wait for the last one."""
     ui.open_lab(page, server.page(f"lab/tree/{lesson}"))

@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -55,27 +56,40 @@ def counted(lab: Lab, spy: Process) -> dict[str, int]:
     }
 
 
-def at_rest(lab: Lab, spy: Process) -> dict[str, int]:
-    """Lo stesso, quando il laboratorio ha finito di pulire e di preparare chi nascerà."""
-    lab.run("busybox", "true", quiet=True)  # whoever waits to be born waits for the same thing, before and after
-    last = [counted(lab, spy)]
-    end = time.monotonic() + 3
-    while time.monotonic() < end and not (len(last) == 4 and all(seen == last[0] for seen in last)):
-        time.sleep(0.07)
-        last = [*last[-3:], counted(lab, spy)]
-    return last[-1]
+def excess(found: dict[str, int], usual: dict[str, int]) -> dict[str, tuple[int, int]]:
+    """Quello che c'è in più. In meno va bene: il cavo di un container finito da poco può sparire più tardi."""
+    return {what: (usual[what], count) for what, count in found.items() if count > usual[what]}
+
+
+@dataclass(frozen=True)
+class Rest:
+    """Il laboratorio del modulo a riposo: chi lo guarda, e che cosa ci ha trovato all'inizio."""
+
+    spy: Process
+    usual: dict[str, int]
+
+
+@pytest.fixture(scope="module")
+def rest(shared: Lab) -> Iterator[Rest]:
+    with shared.process("spia") as spy:
+        shared.run("busybox", "true", quiet=True)  # from here on whoever is awaited is awaited like this one
+        last: list[dict[str, int]] = []
+        end = time.monotonic() + 3
+        while time.monotonic() < end and not (len(last) == 5 and all(seen == last[0] for seen in last)):
+            time.sleep(0.07)
+            last = [*last[-4:], counted(shared, spy)]
+        yield Rest(spy, last[-1])
 
 
 @pytest.fixture
-def nothing_half_made(lab: Lab) -> Iterator[None]:
-    """Quello che nel laboratorio c'era prima della prova c'è anche dopo, e niente di più."""
-    with lab.process("spia") as spy:
-        before = at_rest(lab, spy)
-        yield
-        after = at_rest(lab, spy)
-        # A cable of a container that ended long before may have gone in the meantime: less is fine, more is not.
-        more = {what: (before[what], count) for what, count in after.items() if count > before[what]}
-        assert not more, "prima e dopo"
+def nothing_half_made(lab: Lab, rest: Rest) -> Iterator[None]:
+    """Dopo la prova nel laboratorio non c'è niente di più di quando è nato."""
+    yield
+    lab.run("busybox", "true", quiet=True)
+    end = time.monotonic() + 3
+    while (more := excess(counted(lab, rest.spy), rest.usual)) and time.monotonic() < end:
+        time.sleep(0.03)
+    assert not more, "prima e dopo"
 
 
 @pytest.fixture

@@ -380,12 +380,21 @@ def test_a_mistake_is_one_sentence_and_the_process_lives_on(process: Maker, act:
     assert one.steps == ()
 
 
-def test_a_label_belongs_to_one_process(lab: Lab, process: Maker) -> None:
-    process("uno")
-    for taken in ("uno", "laboratorio", "notebook"):
-        with pytest.raises(LabError, match=f"L'etichetta «{taken}» è già usata") as caught:
-            lab.process(taken)
-        assert caught.value.remedy
+def test_a_cell_run_again_starts_afresh(lab: Lab, process: Maker) -> None:
+    first = process("uno").unshare("uts").sethostname("prima")
+    second = process("uno")
+    assert second.hostname() == "laboratorio"
+    assert second.pid != first.pid
+    assert [p.label for p in lab.namespaces().processes] == ["notebook", "laboratorio", "uno"]
+
+
+def test_a_label_that_is_someone_else_s_is_refused(lab: Lab) -> None:
+    lab.run("busybox", ["sleep", "60"], name="web", detach=True)
+    with Lab.connect(lab.id) as other, other.process("suo"):
+        for taken in ("suo", "web", "laboratorio", "notebook"):
+            with pytest.raises(LabError, match=f"L'etichetta «{taken}» è già usata") as caught:
+                lab.process(taken)
+            assert caught.value.remedy
     with pytest.raises(InvalidError):
         lab.process("con\nun a capo")
 

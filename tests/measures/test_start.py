@@ -1,7 +1,8 @@
 """I rapporti che devono valere sempre: labkit accanto al limite fisico e agli altri, in un giro solo.
 
 È la versione breve di ``bench/start.py``. La macchina può essere occupata: contano solo i rapporti fra
-le mediane di uno stesso giro alternato, e ciascuno deve tornare in almeno uno di tre giri.
+le mediane di uno stesso giro alternato, e ciascuno deve tornare in almeno uno di tre giri. Le promesse in
+millisecondi valgono per una macchina che non fa altro: se è occupata si allungano quanto la sua coda.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -42,6 +44,12 @@ def _best_of(attempts: int, measure: Callable[[], list[Goal]]) -> list[Goal]:
     return list(best.values())
 
 
+def _stretched(goals: list[Goal]) -> list[Goal]:
+    """Gli stessi obiettivi, allungati se si è in coda: in otto su due processori, ognuno ne ha un quarto."""
+    queue = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    return [replace(goal, limit=goal.limit * queue) if goal.unit == "ms" else goal for goal in goals]
+
+
 def _expect(goals: list[Goal]) -> None:
     print(goals_table(goals))
     missed = [goal for goal in goals if not goal.ok]
@@ -65,7 +73,7 @@ def test_a_container_starts_close_to_the_physical_limit_and_before_the_others() 
 
 
 def test_a_lab_is_ready_soon() -> None:
-    _expect(_best_of(ATTEMPTS, lambda: [ready_goal(7)]))
+    _expect(_best_of(ATTEMPTS, lambda: _stretched([ready_goal(7)])))
 
 
 @pytest.fixture
@@ -76,4 +84,4 @@ def workshop() -> Iterator[Workshop]:
 
 
 def test_two_hundred_containers_live_together_and_end_together(workshop: Workshop) -> None:
-    _expect(_best_of(ATTEMPTS, lambda: crowd_goals(workshop.rootfs, 200)))
+    _expect(_best_of(ATTEMPTS, lambda: _stretched(crowd_goals(workshop.rootfs, 200))))

@@ -165,12 +165,17 @@ def balance(nb: Notebook) -> Iterator[str]:
 def calls(nb: Notebook, *names: str) -> list[str]:
     """Il primo argomento di ogni chiamata a una di queste funzioni («» se non è un testo)."""
     found = []
+    for call in _calls(nb, *names):
+        first = call.args[0] if call.args else None
+        found.append(first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else "")
+    return found
+
+
+def _calls(nb: Notebook, *names: str) -> Iterator[ast.Call]:
     for cell in notebook.code_cells(nb):
         for node in ast.walk(ast.parse(code_of(cell).source)):
             if isinstance(node, ast.Call) and _name(node.func) in names:
-                first = node.args[0] if node.args else None
-                found.append(first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else "")
-    return found
+                yield node
 
 
 def _name(node: ast.expr) -> str:
@@ -194,6 +199,21 @@ def material(nb: Notebook, number: str) -> Iterator[str]:
         yield "manca una figura"
     if not calls(nb, "parameter"):
         yield "manca un parametro personale: parameter('es-NN-k')"
+
+
+def predictions(nb: Notebook, number: str) -> Iterator[str]:
+    """Come va a finire una previsione lo sanno i dati della lezione, ed è una delle opzioni."""
+    outcomes = catalog.outcomes(number)
+    options: dict[str, list[str]] = {}
+    key = ""
+    for call in _calls(nb, "predict", "reveal"):
+        if _name(call.func) == "predict":
+            key, _, options[key] = (ast.literal_eval(argument) for argument in call.args[:3])
+        elif not call.args and key not in outcomes:
+            yield f"{key}: reveal() non sa che cosa è successo, [{key}] manca in quiz_{number}.toml"
+    for key, happened in outcomes.items():
+        if happened not in options.get(key, []):
+            yield f"{key}: «{happened}» non è fra le opzioni {options.get(key)}"
 
 
 def exercises(nb: Notebook, number: str) -> Iterator[str]:

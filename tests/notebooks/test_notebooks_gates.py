@@ -27,7 +27,7 @@ def test_a_lesson_keeps_the_rule(path: Path, rule: Any) -> None:
     assert list(rule(notebook.read(path))) == []
 
 
-@pytest.mark.parametrize("rule", [gates.material, gates.exercises], ids=lambda r: r.__name__)
+@pytest.mark.parametrize("rule", [gates.material, gates.exercises, gates.predictions], ids=lambda r: r.__name__)
 @lessons
 def test_a_lesson_has_what_its_data_promise(path: Path, rule: Any) -> None:
     assert list(rule(notebook.read(path), lesson_number(path))) == []
@@ -182,6 +182,28 @@ def test_the_rule_of_exercises_says_yes() -> None:
 )
 def test_the_rule_of_exercises_says_no(changes: dict[str, Any]) -> None:
     assert list(gates.exercises(three_exercises(**changes), "00"))
+
+
+PREDICT = 'p = predict("p-98-1", "Quanti?", ["uno", "tutti"])'
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "reveal", "words"),
+    [
+        ({"p-98-1": "uno"}, "p.reveal()", ""),
+        ({}, 'p.reveal("uno")', ""),
+        ({}, "p.reveal()", "manca in quiz_98.toml"),
+        ({"p-98-1": "due"}, "p.reveal()", "non è fra le opzioni"),
+        ({"p-98-1": "uno", "p-98-2": "uno"}, "p.reveal()", "p-98-2"),
+    ],
+)
+def test_the_rule_of_predictions(
+    monkeypatch: pytest.MonkeyPatch, outcomes: dict[str, str], reveal: str, words: str
+) -> None:
+    monkeypatch.setattr(gates.catalog, "outcomes", lambda number: outcomes)
+    said = "\n".join(gates.predictions(make(code(PREDICT), code(reveal)), "98"))
+    assert words in said
+    assert bool(words) == bool(said)
 
 
 def test_an_ignored_cell_is_counted_however_it_is_marked() -> None:

@@ -12,7 +12,7 @@ from labkit.course import quiz as quiz_module
 from labkit.course.catalog import Answer, Question, parse_questions
 from labkit.course.predict import predict
 from labkit.course.quiz import Reply, quiz
-from labkit.errors import InvalidError, NotFoundError
+from labkit.errors import ConflictError, InvalidError, NotFoundError
 
 TOML = """
 [q-98-1]
@@ -48,6 +48,11 @@ def widget(shown: Any) -> Any:
     return ipywidgets.widgets.widget._instances[model]
 
 
+def press(board: Any) -> None:
+    """Il pulsante «Rispondi», premuto nella pagina."""
+    board._handle_custom_msg({"kind": "answer"}, [])
+
+
 def test_the_text_of_a_question_has_every_answer_and_says_how_to_answer() -> None:
     assert repr(quiz("q-98-1")) == (
         "Domanda q-98-1: Un container ha un suo <kernel>?\n"
@@ -77,21 +82,37 @@ def test_a_letter_that_is_not_there_is_refused_in_words(choice: Any) -> None:
 
 
 def test_the_buttons_answer() -> None:
-    title, choices, button, reply = widget(quiz("q-98-1")).children
-    assert "&lt;kernel&gt;" in title.value
-    assert choices.index is None
-    assert button.disabled
-    choices.index = 1
-    assert not button.disabled
-    button.click()
-    assert "✔ Giusto" in reply.value
+    board = widget(quiz("q-98-1"))
+    assert board.question == "Un container ha un suo <kernel>?"
+    assert board.action == "Rispondi"
+    assert board.index is None
+    press(board)
+    assert board.reply == ""
+    board.index = 1
+    press(board)
+    assert "✔ Giusto" in board.reply
     assert progress.entry("quiz", "q-98-1")["giusta"] is True
 
 
-def test_a_control_has_a_description_for_who_cannot_see_it() -> None:
-    _, choices, button, _ = widget(quiz("q-98-1")).children
-    assert choices.description
-    assert button.description == "Rispondi"
+def test_the_question_and_its_options_reach_the_page_as_they_are() -> None:
+    board = widget(quiz("q-98-1"))
+    assert board.options == ["sì", "no"]
+    assert {"question", "options", "index", "locked", "action", "reply"} <= set(board.keys)
+
+
+@pytest.mark.parametrize("content", [None, "answer", {"kind": "altro"}, []])
+def test_a_strange_message_from_the_page_answers_nothing(content: Any) -> None:
+    board = widget(quiz("q-98-1"))
+    board.index = 0
+    board._handle_custom_msg(content, [])
+    assert board.reply == ""
+
+
+def test_a_choice_that_is_not_there_is_not_taken() -> None:
+    board = widget(quiz("q-98-1"))
+    board.index = 1
+    board.index = 7
+    assert board.index == 1
 
 
 def test_an_explanation_is_text_in_the_page_and_not_html() -> None:
@@ -131,19 +152,75 @@ def test_a_prediction_is_asked_in_words_and_kept() -> None:
     asked = predict("p-98-1", "Quanti processi?", ["uno", "tutti"])
     assert repr(asked) == "Previsione p-98-1: Quanti processi?\n  ○ uno\n  ○ tutti"
     assert asked.choice is None
-    assert repr(asked.reveal("uno")) == "È successo questo: uno."
-    _, buttons, note = widget(asked).children
-    buttons.index = 1
+    board = widget(asked)
+    board.index = 1
     assert asked.choice == "tutti"
-    assert "annotata" in note.value
+    assert "annotata" in board.reply
     assert repr(asked.reveal("uno")) == "Previsto: tutti. È successo invece: uno."
     assert repr(asked.reveal("tutti")) == "Previsto: tutti. È successo proprio questo."
 
 
+def test_what_happened_is_in_the_lesson_and_not_in_the_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "outcomes", lambda number: {"p-98-1": "uno"} if number == "98" else {})
+    asked = predict("p-98-1", "Quanti?", ["uno", "tutti"], "tutti")
+    assert repr(asked.reveal()) == "Previsto: tutti. È successo invece: uno."
+    with pytest.raises(NotFoundError, match="«p-98-2» il corso non sa") as info:
+        predict("p-98-2", "Quanti?", ["uno", "tutti"]).reveal()
+    assert "previsione.reveal(" in info.value.remedy
+
+
+def test_who_has_not_chosen_is_told_to_try_first() -> None:
+    found = repr(predict("p-98-1", "Quanti?", ["uno", "tutti"]).reveal("uno"))
+    assert found == "È successo questo: uno. Non avevi scelto: la prossima volta prova prima."
+
+
+def test_after_the_reveal_the_choice_does_not_change() -> None:
+    asked = predict("p-98-1", "Quanti?", ["uno", "tutti"])
+    board = widget(asked)
+    board.index = 1
+    asked.reveal("uno")
+    assert board.locked
+    assert "non si cambia più" in board.reply
+    board.index = 0
+    assert (board.index, asked.choice) == (1, "tutti")
+    with pytest.raises(ConflictError, match="Hai già visto"):
+        asked.choose("uno")
+    assert widget(asked) is board
+    assert widget(predict("p-98-1", "Quanti?", ["uno", "tutti"])).locked is False
+
+
+def test_what_happened_does_not_lock_when_it_is_not_known() -> None:
+    asked = predict("p-98-3", "Quanti?", ["uno", "tutti"])
+    with pytest.raises(NotFoundError):
+        asked.reveal()
+    asked.choose("uno")
+    assert asked.choice == "uno"
+
+
+def test_outcomes_and_questions_live_in_one_file() -> None:
+    both = TOML + '\n[p-98-1]\nhappened = "uno"\n'
+    assert catalog.parse_outcomes(both) == {"p-98-1": "uno"}
+    assert list(parse_questions(both)) == ["q-98-1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[p-98]\nhappened = "uno"', "chiave di una previsione"),
+        ("[p-98-1]", "manca che cosa succede"),
+        ('[p-98-1]\nhappened = " "', "manca che cosa succede"),
+        ("p-98-1 = 3", "manca che cosa succede"),
+        ("[p-98-1", "scritto male"),
+    ],
+)
+def test_a_badly_written_outcome_is_refused(text: str, words: str) -> None:
+    with pytest.raises(InvalidError, match=words):
+        catalog.parse_outcomes(text)
+
+
 def test_a_prediction_is_found_again_when_the_notebook_is_reopened() -> None:
     predict("p-98-1", "Quanti?", ["uno", "tutti"], "tutti")
-    _, buttons, _ = widget(predict("p-98-1", "Quanti?", ["uno", "tutti"])).children
-    assert buttons.index == 1
+    assert widget(predict("p-98-1", "Quanti?", ["uno", "tutti"])).index == 1
 
 
 def test_a_prediction_given_on_options_that_are_gone_counts_as_not_given() -> None:
