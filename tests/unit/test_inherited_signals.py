@@ -9,7 +9,7 @@ import sys
 from tests.users import ROOT
 
 SCRIPT = (
-    "import ctypes, signal\n"
+    "import signal\n"
     "from labkit.kernel import libc\n"
     "struct = bytearray(32); struct[0] = 1\n"  # SIG_IGN, as make leaves 32 and 33
     "for number in (32, 33): libc.syscall('rt_sigaction', number, bytes(struct), None, 8)\n"
