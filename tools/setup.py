@@ -77,6 +77,9 @@ NEEDS = (
     Need("fonts-dejavu-core", "dejavu-sans-fonts", "ttf-dejavu", "i caratteri delle prove nel browser",
          have_file("/usr/share/fonts/truetype/dejavu", "/usr/share/fonts/dejavu-sans-fonts", "/usr/share/fonts/TTF"),
          "test"),
+    Need("libatomic1", "libatomic", "gcc-libs", "chi guida il browser nelle prove",
+         have_file(*(f"/usr/{lib}/libatomic.so.1" for lib in
+                     ("lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu", "lib64", "lib"))), "test"),
     Need("hunspell", "hunspell", "hunspell", "il controllo dell'ortografia", have("hunspell"), "test"),
     Need("hunspell-it", "hunspell-it", "hunspell-it", "il dizionario italiano",
          have_file("/usr/share/hunspell/it_IT.dic"), "test"),

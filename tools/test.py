@@ -154,6 +154,10 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    # A background job of a shell is born deaf to Ctrl-C, and so would be every test that sends it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # Whoever stops us in a polite way lets us take the temporary users away.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:

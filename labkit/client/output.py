@@ -21,9 +21,12 @@ KEPT = 16 << 20
 PATIENCE = 1.0
 
 # Terminal escape sequences (ECMA-48: CSI, OSC and the short ones) and control characters.
-_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[PX^_][^\x1b]*\x1b\\|[ -/]*[0-~])")
+# The short ones do not begin as a long one does: half of a long one must not be taken for a whole one.
+_ESCAPE = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[PX^_][^\x1b]*\x1b\\|(?![]\[PX^_])[ -/]*[0-~])"
+)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x9f]")
-_UNFINISHED = re.compile(r"\x1b[^\x1b]{0,200}\Z")
+_UNFINISHED = re.compile(r"\x1b(?:[]PX^_][^\x1b]{0,200}\x1b?|[^\x1b]{0,200})\Z")
 
 
 def clean(text: str) -> str:
@@ -80,13 +83,10 @@ class _Screen:
         self._tail = ""
 
     def feed(self, data: bytes, final: bool = False) -> None:
-        text = self._tail + self._decoder.decode(data, final)
+        text = _ESCAPE.sub("", self._tail + self._decoder.decode(data, final))
         unfinished = None if final else _UNFINISHED.search(text)
-        self._tail = ""
-        if unfinished and not _ESCAPE.match(text, unfinished.start()):
-            self._tail = unfinished.group()
-            text = text[: unfinished.start()]
-        text = clean(text)
+        self._tail = unfinished.group() if unfinished else ""
+        text = _CONTROL.sub("", text[: len(text) - len(self._tail)])
         if self.size < KEPT:
             self.kept.append(text)
         self.size += len(text)

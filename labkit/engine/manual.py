@@ -121,6 +121,8 @@ class Mount(Operation):
         mounts.mount(self.source, self.target, self.fstype, *self.options, data=self.data)
 
     def undo(self, context: Context) -> None:
+        if "remount" in self.options or "move" in self.options or not (self.fstype or self.source):
+            super().undo(context)  # nothing was put on top: taking it off would take away something else
         mounts.umount(self.target)
 
 

@@ -119,6 +119,19 @@ def set_title(title: str) -> None:
     prctl(PR_SET_NAME, ctypes.addressof(name))
 
 
+def heed_signals(*deaf: int) -> None:
+    """Toglie l'ordine di ignorare un segnale, ereditato da chi ci ha avviato, tranne per ``deaf`` (sigaction(2)).
+
+    Sopravvive a execve: make lascia ignorati 32 e 33, una shell in secondo piano SIGINT, nohup SIGHUP, e
+    un container se li troverebbe così. Quei due la libreria C non li lascia toccare: si chiama il kernel.
+    """
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        ignored = next(int(line.split()[1], 16) for line in file if line.startswith("SigIgn:"))
+    for signum in range(1, 65):
+        if ignored >> (signum - 1) & 1 and signum not in deaf:
+            syscall("rt_sigaction", signum, bytes(32), None, 8)  # a struct of zeros: SIG_DFL, no flags, empty mask
+
+
 def unshare(flags: int) -> None:
     """Stacca il processo che chiama dai namespace indicati dai ``CLONE_NEW*`` (unshare(2))."""
     _check(_libc.unshare(ctypes.c_uint(flags)), "unshare")

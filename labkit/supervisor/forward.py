@@ -16,11 +16,16 @@ _LIMIT = 1 << 18
 
 
 class Pipe:
-    """Una direzione: quello che arriva da ``source`` e aspetta di partire per ``target``."""
+    """Una direzione: quello che arriva da ``source`` e aspetta di partire per ``target``.
 
-    def __init__(self, source: socket.socket, target: socket.socket) -> None:
+    ``connected`` se ``target`` ha finito di collegarsi; ``broken`` se uno dei due non c'è più.
+    """
+
+    def __init__(self, source: socket.socket, target: socket.socket, *, connected: bool) -> None:
         self.source = source
         self.target = target
+        self.connected = connected
+        self.broken = False
         self.waiting = bytearray()
         self.ended = False
         self.closed = False
@@ -31,27 +36,26 @@ class Pipe:
         except BlockingIOError:
             return
         except OSError:
-            data = b""
+            self.broken = True
+            return
         self.waiting += data
         self.ended = not data
         self.push()
 
     def push(self) -> None:
+        if not self.connected:
+            return
         try:
             while self.waiting:
                 sent = self.target.send(self.waiting)
                 del self.waiting[:sent]
+            if self.ended and not self.closed:
+                self.target.shutdown(socket.SHUT_WR)
+                self.closed = True
         except BlockingIOError:
             return
         except OSError:
-            self.waiting.clear()
-            self.ended = True
-        if self.ended and not self.closed:
-            self.closed = True
-            try:
-                self.target.shutdown(socket.SHUT_WR)
-            except OSError:
-                pass
+            self.broken = True
 
 
 class Forwarder:
@@ -78,6 +82,7 @@ class Forwarder:
                     if events & selectors.EVENT_READ:
                         outgoing.pull()
                     if events & selectors.EVENT_WRITE:
+                        incoming.connected = True
                         incoming.push()
                     self.update(outgoing, incoming)
 
@@ -90,14 +95,14 @@ class Forwarder:
         server.setblocking(False)
         server.connect_ex(self.address)
         client.setblocking(False)
-        there, back = Pipe(client, server), Pipe(server, client)
+        there, back = Pipe(client, server, connected=False), Pipe(server, client, connected=True)
         self.pairs[client] = (there, back)
         self.pairs[server] = (back, there)
         self.update(there, back)
 
     def update(self, one: Pipe, other: Pipe) -> None:
         """Che cosa aspettare dai due capi, o chiuderli se non c'è più niente da portare."""
-        if one.closed and other.closed:
+        if one.broken or other.broken or (one.closed and other.closed):
             for sock in (one.source, other.source):
                 if sock in self.selector.get_map():
                     self.selector.unregister(sock)
@@ -106,8 +111,8 @@ class Forwarder:
             return
         for outgoing, incoming in ((one, other), (other, one)):
             reading = not outgoing.ended and len(outgoing.waiting) < _LIMIT
-            # While connecting the socket is writable only when the handshake is over.
-            writing = bool(incoming.waiting) or (incoming.ended and not incoming.closed)
+            # A socket that connects becomes writable when it is connected, or has failed.
+            writing = not incoming.connected or bool(incoming.waiting) or (incoming.ended and not incoming.closed)
             events = (selectors.EVENT_READ if reading else 0) | (selectors.EVENT_WRITE if writing else 0)
             sock = outgoing.source
             if events:

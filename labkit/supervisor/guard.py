@@ -126,6 +126,7 @@ def keep_watch(config: dict[str, Any], mode: str, folder: str, wire: socket.sock
 def become_supervisor(config: dict[str, Any], wire: socket.socket, door: socket.socket, guard: socket.socket) -> None:
     """Nel figlio: si lega alla vita del guardiano e diventa il supervisore. Non torna."""
     libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc.heed_signals(signal.SIGPIPE, signal.SIGXFSZ)  # Python ignores these two for itself
     # getppid() is 0 in a new pid namespace: only the socket tells whether the guard died before this line.
     if select.select([guard], [], [], 0)[0]:
         os._exit(1)

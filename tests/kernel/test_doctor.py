@@ -176,7 +176,11 @@ def test_a_machine_without_programs_says_which_and_how_to_have_them() -> None:
         assert found["by_key"][key]["remedy"], key
 
 
+#: The machine may have no user 1000, or one of any name: this one has.
 SUBIDS = """
+(grep -v '^[^:]*:[^:]*:1000:' /etc/passwd; echo mille:x:1000:1000::/:/bin/sh) > {tmp}/passwd
+chmod 644 {tmp}/passwd
+mount --bind {tmp}/passwd /etc/passwd
 printf '{who}:{first}:65536\\n' > {tmp}/subid
 mount --bind {tmp}/subid /etc/subuid
 mount --bind {tmp}/subid /etc/subgid
@@ -223,8 +227,7 @@ def as_user(tmp_path: Path, *options: str) -> list[str]:
     """A real plain user (uid 12345) with a range of subuid, in a mount namespace of its own."""
     assert UNSHARE
     script = SUBIDS.format(tmp=tmp_path, who=12345, first=1000000) + (
-        f"(cat /etc/passwd; echo studente:x:12345:12345::/:/bin/sh) > {tmp_path}/passwd\n"
-        f"chmod 644 {tmp_path}/passwd; mount --bind {tmp_path}/passwd /etc/passwd\n"
+        f"echo studente:x:12345:12345::/:/bin/sh >> {tmp_path}/passwd\n"
         f'exec setpriv --reuid=12345 --regid=12345 --clear-groups {" ".join(options)} "$@"'
     )
     return [UNSHARE, "--mount", "--", "sh", "-ec", script, "sh"]
@@ -274,17 +277,17 @@ def test_the_probe_ends_its_children_at_the_deadline(tmp_path: Path) -> None:
     script.write_text(
         f"""
 import sys, time, os, json
-sys.path.insert(0, {str(ROOT / "labkit" / "backends")!r})
-import probe
+sys.path.insert(0, {str(ROOT)!r})
+from labkit.backends import probe, trial
 def slow():
     if os.fork() == 0:
         time.sleep(60)  # a grandchild, in the group of the experiment
     time.sleep(60)
 def broken():
     raise ValueError("imprevisto")
-probe.EXPERIMENTS = {{"slow": slow, "broken": broken, "userns": probe.userns}}
+experiments = {{"slow": slow, "broken": broken, "userns": probe.userns}}
 start = time.monotonic()
-answers = list(probe.run(list(probe.EXPERIMENTS), deadline=0.3))
+answers = list(trial.run(experiments, deadline=0.3))
 print(json.dumps([time.monotonic() - start, answers]))
 """
     )

@@ -415,17 +415,38 @@ def test_a_process_killed_in_the_middle_says_so(lab: Lab, process: Maker) -> Non
         channel.result  # noqa: B018
 
 
+def test_what_can_be_undone_by_hand_is_undone(process: Maker, lab: Lab) -> None:
+    one = process().unshare("mount", "uts").mount("", "/", "", "rprivate")
+    with pytest.raises(PlanError, match="non si può annullare da solo"):
+        one.undo()
+    base = f"{lab.wire.hello['folder']}/lab/root"
+    one.mount("tmpfs", base, "tmpfs").mkdir(f"{base}/a").mkdir(f"{base}/b").chdir(f"{base}/a")
+    one.overlay(f"{base}/b", "/etc", "/usr").sethostname("via")
+    assert "passwd" in one.run(["ls", f"{base}/b"], quiet=True).output
+    assert one.run("pwd", quiet=True).output == f"{base}/a\n"
+    undone = [one.undo().name for _ in range(6)]
+    assert undone == ["SetHostname", "Overlay", "Chdir", "MakeDirectory", "MakeDirectory", "Mount"]
+    assert one.hostname() == "laboratorio"
+    assert one.run(["ls", "-A", base], quiet=True).output == ""
+    one.mount("tmpfs", base, "tmpfs").mount("", base, "", "remount", "ro")
+    with pytest.raises(PlanError, match="non si può annullare da solo"):
+        one.undo()
+    assert "ro" in next(row for row in one.read("/proc/self/mounts").splitlines() if f" {base} " in row).split()[
+        3
+    ].split(",")
+
+
 def test_a_container_built_by_hand(process: Maker, lab: Lab) -> None:
     """La lezione 03 in dieci righe: alla fine un container fatto a mano è uguale a uno di ``lab.run``."""
     base = lab.rootfs("busybox")
-    home = f"{lab.wire.hello['folder']}/lab"
+    place = f"{lab.wire.hello['folder']}/lab/root"
     one = born(process("mano"), "uts", "mount", "pid", "ipc", "net", "cgroup")
     one.sethostname("mano").mount("", "/", "", "rprivate")
-    one.mount("tmpfs", f"{home}/root", "tmpfs")
+    one.mount("tmpfs", place, "tmpfs")
     for name in ("upper", "work", "radice"):
-        one.mkdir(f"{home}/root/{name}")
-    one.overlay(f"{home}/root/radice", base, upper=f"{home}/root/upper", work=f"{home}/root/work")
-    one.mount("proc", f"{home}/root/radice/proc", "proc").pivot_root(f"{home}/root/radice").link_up("lo")
+        one.mkdir(f"{place}/{name}")
+    one.overlay(f"{place}/radice", base, upper=f"{place}/upper", work=f"{place}/work")
+    one.mount("proc", f"{place}/radice/proc", "proc").pivot_root(f"{place}/radice").link_up("lo")
     result = one.run(["sh", "-c", "hostname; echo $$; ls /; touch /bin/nuovo && echo scritto"], quiet=True)
     assert result.output.split()[0] == "mano"
     assert "proc" in result.output.split()

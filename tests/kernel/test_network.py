@@ -152,7 +152,8 @@ def test_clients_that_leave_early_do_not_close_the_port(lab: Lab) -> None:
         client.sendall(b"GET / HTTP/1.0\r\n\r\n" * (turn % 3))
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close with a reset
         client.close()
-    assert get(port).endswith(b"ciao\n")
+    # Its queue is short, and a machine that is busy may have to knock again.
+    assert get(port, timeout=20).endswith(b"ciao\n")
 
 
 def test_a_port_waits_for_a_program_that_is_slow_to_listen(lab: Lab) -> None:

@@ -1,0 +1,146 @@
+"""Le opzioni come le scrive uno studente, tutte le forme di docker run e docker-py, portate a una sola."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labkit.client import options
+from labkit.errors import InvalidError
+from labkit.model import ContainerSpec, Port
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (None, ()),
+        ("", ()),
+        ("echo ciao", ("echo", "ciao")),
+        ("echo 'due parole' \"e l'apice\"", ("echo", "due parole", "e l'apice")),
+        (r"echo a\ b", ("echo", "a b")),
+        ("echo $HOME *", ("echo", "$HOME", "*")),
+        (["echo", "$HOME", ""], ("echo", "$HOME", "")),
+        (("a",), ("a",)),
+        ((word for word in "ab"), ("a", "b")),
+    ],
+)
+def test_a_command_is_split_like_a_shell_and_never_expanded(value: Any, words: tuple[str, ...]) -> None:
+    assert options.command(value) == words
+
+
+@pytest.mark.parametrize("value", ["echo 'aperto", 'echo "', "a \\", [1], ["a", None], b"ls", 5, True])
+def test_a_command_that_is_none_is_refused(value: Any) -> None:
+    with pytest.raises(InvalidError) as caught:
+        options.command(value)
+    assert caught.value.remedy
+
+
+@given(st.lists(st.text(), max_size=5))
+def test_a_list_is_taken_as_it_is(words: list[str]) -> None:
+    assert options.command(words) == tuple(words)
+
+
+def test_the_environment_has_many_forms_and_one_meaning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DI_QUI", "valore dell'host")
+    assert options.environment({"A": "1", "B": 2, "C": None, "D": True}) == (
+        ("A", "1"),
+        ("B", "2"),
+        ("C", ""),
+        ("D", "True"),
+    )
+    assert options.environment(["A=1", "B=", "C=x=y", "DI_QUI"]) == (
+        ("A", "1"),
+        ("B", ""),
+        ("C", "x=y"),
+        ("DI_QUI", "valore dell'host"),
+    )
+    assert options.environment("A=1") == (("A", "1"),)
+    assert options.environment(None) == options.environment([]) == options.environment({}) == ()
+
+
+@pytest.mark.parametrize("value", [["NON_CE_QUI"], [""], ["=x"], {"": "x"}, {"A=": "x"}, {"A\0": "x"}, {"A": "\0"}, 5])
+def test_a_variable_without_a_name_or_a_value_is_refused(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NON_CE_QUI", raising=False)
+    with pytest.raises(InvalidError) as caught:
+        options.environment(value)
+    assert caught.value.remedy.startswith("env=")
+
+
+@pytest.mark.parametrize(
+    ("value", "ports"),
+    [
+        (None, ()),
+        ([], ()),
+        (80, (Port(80),)),
+        ("8080:80", (Port(80, 8080),)),
+        (["8080:80", 81], (Port(80, 8080), Port(81))),
+        ({80: 8080, 81: None}, (Port(80, 8080), Port(81))),
+        ({"80/tcp": 8080}, (Port(80, 8080),)),
+    ],
+)
+def test_ports_have_many_forms_and_one_meaning(value: Any, ports: tuple[Port, ...]) -> None:
+    assert options.ports(value) == ports
+
+
+@pytest.mark.parametrize("value", [0, 0.5, 10, float("inf")])
+def test_seconds_are_zero_or_more(value: float) -> None:
+    assert options.seconds(value, "grace") == value
+
+
+@pytest.mark.parametrize("value", [-1, -0.001, float("nan"), "10", None, True, [1]])
+def test_seconds_are_a_number_and_not_a_negative_one(value: Any) -> None:
+    with pytest.raises(InvalidError, match="grace vuole un numero di secondi") as caught:
+        options.seconds(value, "grace")
+    assert caught.value.remedy == "grace=10"
+
+
+@pytest.mark.parametrize(("value", "data"), [(None, None), ("", b""), ("è", b"\xc3\xa8"), (b"\xff", b"\xff")])
+def test_the_input_is_text_or_bytes(value: Any, data: bytes | None) -> None:
+    assert options.stdin(value) == data
+
+
+@pytest.mark.parametrize("value", [5, ["a"], object()])
+def test_an_input_that_is_neither_is_refused(value: Any) -> None:
+    with pytest.raises(InvalidError, match="stdin vuole un testo o dei byte"):
+        options.stdin(value)
+
+
+def test_an_image_is_a_name_or_a_folder_as_seen_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/casa")
+    seen = {
+        image: options.spec(image, None).image for image in ("busybox", "./radice", "a/../b", "/assoluta/", "~/mia")
+    }
+    assert seen == {
+        "busybox": "busybox",
+        "./radice": f"{tmp_path}/radice",
+        "a/../b": f"{tmp_path}/b",
+        "/assoluta/": "/assoluta",
+        "~/mia": "/casa/mia",
+    }
+    assert options.spec(Path("radice"), None).image == f"{tmp_path}/radice"
+
+
+def test_without_options_a_spec_is_the_smallest() -> None:
+    assert options.spec("busybox", None) == ContainerSpec("busybox")
+
+
+def test_every_option_reaches_the_spec() -> None:
+    spec = options.spec(
+        "busybox", "sh", name=1, env={"A": 1}, hostname="h", read_only=1, user=1000, workdir="/srv", publish="8080:80",
+        cap_add="NET_ADMIN", cap_drop=["ALL"], tty=True, init=1, remove=True, stop_signal=2, interactive=True,
+    )  # fmt: skip
+    assert spec == ContainerSpec(
+        "busybox", ("sh",), "1", (("A", "1"),), "h", True, "1000", "/srv", "bridge", (Port(80, 8080),),
+        ("NET_ADMIN",), ("ALL",), tty=True, interactive=True, init=True, remove=True, stop_signal="2",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["name", "hostname", "user", "workdir", "network", "stop_signal"])
+def test_what_must_be_a_text_is_a_text(name: str) -> None:
+    with pytest.raises(InvalidError, match=f"{name} vuole un testo"):
+        options.spec("busybox", None, **{name: ["x"]})
