@@ -27,8 +27,8 @@ def shared() -> Iterator[None]:
     try:
         uml, linux = kernels.uml(_say), kernels.linux(_say)
         given = {
-            "LABKIT_UML": shutil.copy(uml.binary, folder),
-            "LABKIT_KERNEL": shutil.copy(linux.image, folder),
+            "LABKIT_UML": str(shutil.copy(uml.binary, folder)),
+            "LABKIT_KERNEL": str(shutil.copy(linux.image, folder)),
             "LABKIT_MODULES": str(folder),
         }
         for kernel in (uml, linux):
