@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 
 from labkit.client import weight
 from labkit.client.lab import Lab
@@ -91,13 +92,17 @@ def _container(lab: Lab, start: float) -> Finish:
 def _short_lived(lab: Lab) -> Iterator[tuple[str, Iterator[str]]]:
     """A container that does its job and then waits: its name, and what it says, piece by piece."""
     channel = lab.open_run("busybox", ["sh", "-c", WAITING], remove=True)
-    pieces = (data.decode() for stream, data in channel if stream == "stdout")
-    kind, event = channel.receive() or ("", {})
-    if kind != "event":
-        raise LabError("Il container della gara è finito prima di partire.", "lab.race()")
-    name = event["started"]["name"]
+    early: list[str] = []  # what it says may arrive before the news that it has started
+    while not channel.events:
+        piece = channel.receive()
+        if piece is None:
+            raise LabError("Il container della gara è finito prima di partire.", "lab.race()")
+        if piece[0] == "stdout":
+            early.append(piece[1].decode())
+    name = channel.events[0]["started"]["name"]
+    later = (data.decode() for stream, data in channel if stream == "stdout")
     try:
-        yield name, pieces
+        yield name, chain(early, later)
     finally:
         lab.container(name).kill()
         channel.discard()
