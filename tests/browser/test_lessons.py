@@ -120,7 +120,7 @@ def test_the_slider_makes_the_machine_work(page: Page, server: Server, picture: 
     ui.open_lab(page, server.page("lab/tree/02-paravirtualizzazione.ipynb"))
     idle(page)
     run_until(page, "figura = macchina.meter()")
-    board = page.locator(".jp-NotebookPanel .lk-board").first
+    board = page.locator(".jp-NotebookPanel .lk-board", has=page.locator(".lk-say")).first
     board.scroll_into_view_if_needed()
     say = board.locator(".lk-say")
     expect(say).to_contain_text("virtio-blk 1.")

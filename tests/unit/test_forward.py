@@ -32,11 +32,13 @@ def port(request: pytest.FixtureRequest) -> Iterator[tuple[Address, socket.socke
             os._exit(1)
     address = published.getsockname()
     published.close()
-    assert soon(lambda: "anon_inode:[eventpoll]" in map(os.readlink, opened(pid)))
-    yield address, behind, pid
-    os.kill(pid, 9)
-    os.waitpid(pid, 0)
-    behind.close()
+    try:
+        assert soon(lambda: waits(pid))
+        yield address, behind, pid
+    finally:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+        behind.close()
 
 
 def connected(address: Address) -> socket.socket:
@@ -56,6 +58,14 @@ def reset(sock: socket.socket) -> None:
 
 def opened(pid: int) -> list[str]:
     return [entry.path for entry in os.scandir(f"/proc/{pid}/fd")]
+
+
+def waits(pid: int) -> bool:
+    """Se il processo ha già il suo epoll; mentre si sistema apre e chiude altri descrittori."""
+    try:
+        return "anon_inode:[eventpoll]" in map(os.readlink, opened(pid))
+    except FileNotFoundError:
+        return False
 
 
 def descriptors(pid: int) -> int:
