@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -110,15 +111,34 @@ def test_much_data_waits_for_who_is_slow(port: tuple[Address, socket.socket, int
 def test_whoever_leaves_before_saying_anything_is_told_behind(port: tuple[Address, socket.socket, int]) -> None:
     address, behind, pid = port
     before = descriptors(pid)
-    for leave in (socket.socket.close, reset):
-        leave(connected(address))
-        server, _ = behind.accept()
-        server.settimeout(5)
-        with server:
-            try:
-                assert server.recv(10) == b""
-            except ConnectionResetError:
-                assert leave is reset
+    connected(address).close()
+    server, _ = behind.accept()
+    server.settimeout(5)
+    with server:
+        assert server.recv(10) == b""
+    assert soon(lambda: descriptors(pid) == before)
+
+
+def test_whoever_resets_the_connection_is_told_behind(port: tuple[Address, socket.socket, int]) -> None:
+    address, behind, pid = port
+    before = descriptors(pid)
+    client = connected(address)
+    server, _ = behind.accept()  # a reset that comes before this may leave nobody to be told
+    server.settimeout(5)
+    reset(client)
+    with server, contextlib.suppress(ConnectionResetError):
+        assert server.recv(10) == b""
+    assert soon(lambda: descriptors(pid) == before)
+
+
+def test_a_reset_during_the_connection_leaves_nothing_open(port: tuple[Address, socket.socket, int]) -> None:
+    address, _, pid = port
+    before = descriptors(pid)
+    for _ in range(20):
+        reset(connected(address))
+    client = connected(address)
+    assert soon(lambda: descriptors(pid) == before + 2)  # the port still answers
+    reset(client)
     assert soon(lambda: descriptors(pid) == before)
 
 
