@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from labkit.errors import InvalidError
+from labkit.policy import LOG_DEFAULT, NEVER, Health, HealthCheck, LogLimits, RestartPolicy
 
 #: Gli otto tipi di namespace, nell'ordine in cui il corso li presenta (namespaces(7)).
 NAMESPACES = ("uts", "mount", "pid", "ipc", "net", "user", "cgroup", "time")
@@ -118,6 +119,10 @@ class ContainerSpec:
     init: bool = False
     remove: bool = False
     stop_signal: str = "SIGTERM"
+    stop_timeout: float = 10.0
+    restart: RestartPolicy = NEVER
+    health: HealthCheck | None = None
+    log: LogLimits = LOG_DEFAULT
     labels: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
@@ -152,6 +157,11 @@ class ContainerSpec:
             raise InvalidError(
                 "Una porta si pubblica solo se il container ha una rete.", "togli publish=, o scrivi network='bridge'"
             )
+        if not self.stop_timeout >= 0:
+            raise InvalidError("I secondi da aspettare prima di SIGKILL vanno da zero in su.", "stop_timeout=10")
+        if self.remove and self.restart.name != "no":
+            raise InvalidError("Un container che deve ripartire non può anche sparire quando finisce.",
+                               "togli remove=True, oppure restart=")  # fmt: skip
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ContainerSpec:
@@ -168,13 +178,17 @@ class ContainerSpec:
                 values[key] = tuple((str(k), str(v)) for k, v in value)
             elif key in ("command", "cap_add", "cap_drop", "window"):
                 values[key] = tuple(value)
+            elif key in _NESTED:
+                values[key] = None if value is None else _NESTED[key].from_json(value)
             else:
-                kind = bool if known[key].type == "bool" else str
+                kind = {"bool": bool, "float": int | float}.get(str(known[key].type), str)
                 if not isinstance(value, kind):
                     raise InvalidError(f"L'opzione {key} ha un valore del tipo sbagliato: {value!r}.")
                 values[key] = value
         return cls(**values)
 
+
+_NESTED: dict[str, Any] = {"restart": RestartPolicy, "health": HealthCheck, "log": LogLimits}
 
 StepState = Literal["todo", "done", "undone", "failed"]
 
@@ -291,15 +305,16 @@ class Feature:
         return cls(**{f.name: data[f.name] for f in dataclasses.fields(cls) if f.name in data})
 
 
-ContainerState = Literal["created", "running", "exited"]
+ContainerState = Literal["created", "running", "paused", "restarting", "exited"]
 
 
 @dataclass(frozen=True)
 class ContainerInfo:
     """Lo stato di un container come lo dà ``inspect``.
 
-    ``pid`` è nel namespace pid del laboratorio (0 se non gira); ``created_at`` in secondi Unix;
-    ``first_instruction_ms`` va dalla richiesta all'execve del programma.
+    ``pid`` è nel namespace pid del laboratorio (0 se non gira); ``created_at``, ``started_at`` e ``finished_at``
+    (l'ultimo avvio, l'ultima fine) in secondi Unix, 0 se mai; ``restart_count`` quante volte è ripartito da
+    solo; ``error`` perché l'ultimo avvio non è riuscito; ``first_instruction_ms`` va dalla richiesta all'execve.
     """
 
     id: str
@@ -315,7 +330,13 @@ class ContainerInfo:
     ip: str = ""
     ports: tuple[Port, ...] = ()
     created_at: float = 0.0
+    started_at: float = 0.0
+    finished_at: float = 0.0
     uptime: float = 0.0
+    restart: RestartPolicy = NEVER
+    restart_count: int = 0
+    health: Health | None = None
+    error: str = ""
     first_instruction_ms: float = 0.0
     steps: tuple[Step, ...] = ()
 
@@ -325,12 +346,18 @@ class ContainerInfo:
         values["command"] = tuple(values["command"])
         values["ports"] = tuple(Port.from_json(p) for p in values.get("ports", ()))
         values["steps"] = tuple(Step.from_json(s) for s in values.get("steps", ()))
+        values["restart"] = RestartPolicy.from_json(values["restart"]) if "restart" in values else NEVER
+        values["health"] = Health.from_json(values["health"]) if values.get("health") else None
         return cls(**values)
 
 
 @dataclass(frozen=True)
 class Event:
-    """Una cosa successa nel laboratorio, come in ``docker events``: ``create start die stop kill destroy``."""
+    """Una cosa successa a un container, come in ``docker events``; ``time`` in secondi Unix.
+
+    ``action`` è ``create start restart die stop kill pause unpause oom rename health_status exec_create exec_start
+    exec_die destroy``.
+    """
 
     time: float
     action: str

@@ -166,7 +166,8 @@ def table(infos: list[ContainerInfo], now: float) -> str:
 def _state(info: ContainerInfo) -> str:
     if info.state == "running":
         return f"gira da {ago(info.uptime)}"
-    return "creato" if info.state == "created" else f"finito ({info.exit_code})"
+    states = {"created": "creato", "paused": "in pausa", "restarting": f"riparte ({info.exit_code})"}
+    return states.get(info.state, f"finito ({info.exit_code})")
 
 
 def ago(seconds: float) -> str:

@@ -32,7 +32,7 @@ class Container:
 
     @property
     def status(self) -> str:
-        """``created``, ``running`` o ``exited``; ``removed`` se non c'è più."""
+        """``created running paused restarting`` o ``exited``; ``removed`` se non c'è più."""
         try:
             return self.inspect().state
         except NotFoundError:
@@ -218,7 +218,7 @@ class ContainerList(Sequence[Container]):
 
     def rows(self) -> list[tuple[str, ...]]:
         """Le righe della tabella, già testo."""
-        states = {"running": "gira", "created": "creato"}
+        states = {"running": "gira", "created": "creato", "paused": "in pausa", "restarting": "riparte"}
         return [
             (
                 info.name,

@@ -152,16 +152,18 @@ class Lab:
         """Crea e avvia un container, come ``docker run``.
 
         ``image`` è ``"busybox"``, ``"host"`` o il percorso di una cartella; ``command`` una lista o un
-        testo. Le altre opzioni: ``name env hostname read_only user workdir network publish cap_add
-        cap_drop init stop_signal``. Mostra le uscite mentre arrivano e torna il
+        testo. Le altre opzioni sono quelle di ``docker run``: ``name env hostname read_only user workdir
+        network publish cap_add cap_drop init restart stop_signal stop_timeout``, ``health_cmd`` con
+        ``health_interval health_timeout health_retries health_start_period`` (o ``no_healthcheck``),
+        ``log_max_size log_max_files``. Mostra le uscite mentre arrivano e torna il
         :class:`~labkit.client.output.Result`; con ``detach=True`` torna subito il
-        :class:`~labkit.client.container.Container`. Senza ``detach`` il container sparisce alla fine
-        (``remove=True``), come con ``--rm``.
+        :class:`~labkit.client.container.Container`. Senza ``detach`` e senza ``restart`` il container sparisce
+        alla fine (``remove=True``), come con ``--rm``.
 
         ``cap_add="SYS_ADMIN"`` o ``"ALL"`` toglie le difese: un programma così può scoprire quello che
         il laboratorio copre e, se il laboratorio è di root, scrivere nelle manopole del kernel.
         """
-        gone = not detach if remove is None else remove
+        gone = not (detach or wanted.get("restart")) if remove is None else remove
         data = options.stdin(stdin)
         spec = _spec(image, command, remove=gone, interactive=data is not None, **wanted)
         if detach:
@@ -290,15 +292,6 @@ class Lab:
 
 
 def _spec(image: Any, command: options.Command, **wanted: Any) -> dict[str, Any]:
-    known = {
-        "name", "env", "hostname", "read_only", "user", "workdir", "network", "publish", "cap_add", "cap_drop",
-        "tty", "window", "interactive", "init", "remove", "stop_signal",
-    }  # fmt: skip
-    unknown = sorted(set(wanted) - known)
-    if unknown:
-        from labkit.errors import InvalidError
-
-        raise InvalidError(f"Opzione sconosciuta: {', '.join(unknown)}.", f"le opzioni sono {', '.join(sorted(known))}")
     return dict(to_json(options.spec(image, command, **wanted)))
 
 

@@ -7,8 +7,10 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from labkit import units
 from labkit.errors import InvalidError
 from labkit.model import ContainerSpec, Port
+from labkit.policy import LOG_DEFAULT, HealthCheck, LogLimits, RestartPolicy
 
 Command = str | Iterable[str] | None
 Environment = Mapping[str, Any] | Iterable[str] | None
@@ -101,8 +103,64 @@ def seconds(value: float, name: str) -> float:
     return float(value)
 
 
+_HEALTH = ("interval", "timeout", "retries", "start_period")
+
+
+def health(options: Mapping[str, Any]) -> HealthCheck | None:
+    """La prova di salute dalle opzioni ``health_*`` e ``no_healthcheck``; ``None`` se nessuno la chiede.
+
+    >>> health({"health_cmd": "test -e /pronto", "health_interval": "500ms"}).interval
+    0.5
+    """
+    given: dict[str, Any] = {name: options.get(f"health_{name}") for name in _HEALTH}
+    given = {name: value for name, value in given.items() if value is not None}
+    test = options.get("health_cmd")
+    if options.get("no_healthcheck"):
+        if test or given:
+            raise InvalidError("no_healthcheck e le opzioni health_ si contraddicono.", "togli no_healthcheck")
+        return HealthCheck(("NONE",))
+    if not test:
+        if given:
+            raise InvalidError("Manca la prova da fare: le altre opzioni health_ da sole non bastano.",
+                               "health_cmd='true'")  # fmt: skip
+        return None
+    words = ("CMD-SHELL", test) if isinstance(test, str) else ("CMD", *command(test))
+    times = {name: units.duration(value, f"health_{name}") for name, value in given.items() if name != "retries"}
+    return HealthCheck(words, **{**given, **times})
+
+
+def log_limits(options: Mapping[str, Any]) -> LogLimits:
+    """Quanto si tiene delle uscite, da ``log_max_size`` e ``log_max_files``."""
+    size, files = options.get("log_max_size"), options.get("log_max_files")
+    if files is not None and (not isinstance(files, int) or isinstance(files, bool)):
+        raise InvalidError(f"log_max_files è quanti pezzi tenere: {files!r} non va bene.", "log_max_files=3")
+    return LogLimits(
+        LOG_DEFAULT.max_size if size is None else units.size(size, "log_max_size"),
+        LOG_DEFAULT.max_files if files is None else files,
+    )
+
+
+def restart(value: Any) -> RestartPolicy:
+    """La regola di riavvio da un testo come ``on-failure:3``."""
+    if value is not None and not isinstance(value, str):
+        raise InvalidError(f"restart vuole un testo: {value!r} non lo è.", "restart='on-failure:3'")
+    return RestartPolicy.parse(value or "no")
+
+
+#: Le opzioni di :meth:`Lab.run`: quelle di ``docker run``, scritte con «_».
+NAMES = frozenset({
+    "name", "env", "hostname", "read_only", "user", "workdir", "network", "publish", "cap_add", "cap_drop", "tty",
+    "window", "interactive", "init", "remove", "restart", "stop_signal", "stop_timeout", "health_cmd",
+    "health_interval", "health_timeout", "health_retries", "health_start_period", "no_healthcheck", "log_max_size",
+    "log_max_files",
+})  # fmt: skip
+
+
 def spec(image: Any, cmd: Command, **options: Any) -> ContainerSpec:
     """La descrizione di un container dalle opzioni di :meth:`Lab.run`."""
+    unknown = sorted(set(options) - NAMES)
+    if unknown:
+        raise InvalidError(f"Opzione sconosciuta: {', '.join(unknown)}.", f"le opzioni sono {', '.join(sorted(NAMES))}")
     for name in ("name", "hostname", "user", "workdir", "network", "stop_signal"):
         if options.get(name) is not None and not isinstance(options[name], (str, int)):
             raise InvalidError(f"{name} vuole un testo: {options[name]!r} non lo è.", f"{name}='…'")
@@ -125,6 +183,10 @@ def spec(image: Any, cmd: Command, **options: Any) -> ContainerSpec:
         init=bool(options.get("init")),
         remove=bool(options.get("remove")),
         stop_signal=_text(options.get("stop_signal")) or "SIGTERM",
+        stop_timeout=10.0 if (grace := options.get("stop_timeout")) is None else seconds(grace, "stop_timeout"),
+        restart=restart(options.get("restart")),
+        health=health(options),
+        log=log_limits(options),
     )
 
 

@@ -25,6 +25,7 @@ from labkit.model import (
     Step,
     to_json,
 )
+from labkit.policy import LOG_MOST, HealthCheck, LogLimits, RestartPolicy
 
 WORD = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)), min_size=1, max_size=20)
 NAME = st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,20}", fullmatch=True)
@@ -202,3 +203,77 @@ def test_a_feature_has_a_mark() -> None:
 def test_an_outcome_is_true_when_it_went_well() -> None:
     assert Outcome(True, "a", "a")
     assert not Outcome(False, "a", "b", "guarda")
+
+
+RESTART = st.sampled_from(["no", "always", "unless-stopped"]).map(RestartPolicy) | st.builds(
+    RestartPolicy, st.just("on-failure"), st.integers(0, 9)
+)
+CHECK = st.builds(
+    HealthCheck,
+    st.just(("NONE",)) | WORD.map(lambda word: ("CMD-SHELL", word)) | WORD.map(lambda word: ("CMD", word, word)),
+    st.floats(0.001, 1e6),
+    retries=st.integers(1, 5),
+)
+LIFE = st.builds(
+    ContainerSpec,
+    image=WORD,
+    restart=RESTART,
+    health=st.none() | CHECK,
+    log=st.builds(LogLimits, st.integers(1, 1 << 20), st.integers(1, 9)),
+    stop_timeout=st.floats(0, 100),
+)
+
+
+@given(LIFE)
+def test_how_to_live_is_the_same_after_the_wire(spec: ContainerSpec) -> None:
+    assert ContainerSpec.from_json(travelled(spec)) == spec
+
+
+@given(RESTART)
+def test_a_restart_policy_is_read_as_it_is_written(policy: RestartPolicy) -> None:
+    assert RestartPolicy.parse(str(policy)) == policy
+
+
+@pytest.mark.parametrize("wrong", ["sempre", "on-failure:", "on-failure:-1", "on-failure:x", "always:3", ":3", "no:1"])
+def test_a_restart_policy_that_docker_does_not_know_is_refused(wrong: str) -> None:
+    with pytest.raises(InvalidError) as caught:
+        RestartPolicy.parse(wrong)
+    assert "restart='" in caught.value.remedy
+
+
+def test_what_restarts_cannot_also_disappear() -> None:
+    with pytest.raises(InvalidError, match="non può anche sparire"):
+        ContainerSpec("busybox", remove=True, restart=RestartPolicy("always"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"test": ()},
+        {"test": ("CMD",)},
+        {"test": ("CMD-SHELL", "a", "b")},
+        {"test": ("NONE", "true")},
+        {"test": ("true",)},
+        {"test": ("CMD", "a\0")},
+        {"test": ("CMD", "true"), "interval": 0.0},
+        {"test": ("CMD", "true"), "timeout": float("nan")},
+        {"test": ("CMD", "true"), "start_period": -1.0},
+        {"test": ("CMD", "true"), "retries": 0},
+    ],
+)
+def test_a_health_check_that_makes_no_sense_is_not_born(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidError) as caught:
+        HealthCheck(**wrong)
+    assert caught.value.remedy
+
+
+def test_a_health_check_knows_what_to_run() -> None:
+    assert HealthCheck(("CMD-SHELL", "test -e /a")).command == ("/bin/sh", "-c", "test -e /a")
+    assert HealthCheck(("CMD", "test", "-e", "/a")).command == ("test", "-e", "/a")
+    assert HealthCheck(("NONE",)).command == ()
+
+
+@pytest.mark.parametrize("wrong", [(0, 1), (1, 0), (LOG_MOST, 2), (-1, -1)])
+def test_the_log_has_a_size_that_the_laboratory_can_keep(wrong: tuple[int, int]) -> None:
+    with pytest.raises(InvalidError, match="MiB"):
+        LogLimits(*wrong)

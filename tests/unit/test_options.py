@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from labkit.client import options
 from labkit.errors import InvalidError
 from labkit.model import ContainerSpec, Port
+from labkit.policy import HealthCheck, LogLimits
 
 
 @pytest.mark.parametrize(
@@ -144,3 +145,42 @@ def test_every_option_reaches_the_spec() -> None:
 def test_what_must_be_a_text_is_a_text(name: str) -> None:
     with pytest.raises(InvalidError, match=f"{name} vuole un testo"):
         options.spec("busybox", None, **{name: ["x"]})
+
+
+def test_how_to_live_is_said_as_docker_says_it() -> None:
+    spec = options.spec(
+        "busybox",
+        "true",
+        restart="on-failure:2",
+        health_cmd="test -e /pronto",
+        health_interval="500ms",
+        health_retries=1,
+        stop_timeout=3,
+        log_max_size="10k",
+        log_max_files=2,
+    )
+    assert (str(spec.restart), spec.stop_timeout) == ("on-failure:2", 3.0)
+    assert spec.health == HealthCheck(("CMD-SHELL", "test -e /pronto"), interval=0.5, retries=1)
+    assert spec.log == LogLimits(10240, 2)
+    assert options.spec("busybox", "true", health_cmd=["true", "sì"]).health == HealthCheck(("CMD", "true", "sì"))
+    assert options.spec("busybox", "true", no_healthcheck=True).health == HealthCheck(("NONE",))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"restart": 3},
+        {"restart": "sempre"},
+        {"health_interval": "1s"},
+        {"health_cmd": "true", "no_healthcheck": True},
+        {"health_cmd": "true", "health_interval": "poco"},
+        {"stop_timeout": -1},
+        {"log_max_size": "0"},
+        {"log_max_files": "3"},
+        {"inventata": 1},
+    ],
+)
+def test_a_life_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidError) as caught:
+        options.spec("busybox", "true", **wrong)
+    assert caught.value.remedy
