@@ -13,8 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from labkit import environment
+from labkit.environment import Setting, Variable
 from labkit.errors import InvalidError
 from labkit.policy import LOG_DEFAULT, NEVER, Health, HealthCheck, LogLimits, RestartPolicy
+from labkit.template import Template
 
 #: Gli otto tipi di namespace, nell'ordine in cui il corso li presenta (namespaces(7)).
 NAMESPACES = ("uts", "mount", "pid", "ipc", "net", "user", "cgroup", "time")
@@ -24,7 +27,6 @@ Kind = Literal["uts", "mount", "pid", "ipc", "net", "user", "cgroup", "time"]
 #: La regola di Docker per i nomi dei container.
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 _HOSTNAME = re.compile(r"(?=.{1,64}$)[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)*")
-_ENV_NAME = re.compile(r"[^=\0]+")
 
 
 def _shown(text: str) -> str:
@@ -95,7 +97,8 @@ class ContainerSpec:
     """Che cosa si vuole: la descrizione pura di un container, prima che ne esista uno.
 
     I nomi delle opzioni sono quelli di ``docker run``. ``image`` è ``host``, ``busybox`` o il
-    percorso di una cartella; ``command`` vuoto vuol dire «quello dell'immagine».
+    percorso di una cartella; ``command`` vuoto e ``entrypoint`` ``None`` vogliono dire «quello dell'immagine».
+    ``env`` sono gli ``-e``, ``env_file`` le righe dei file. Dei segreti qui c'è solo il nome.
 
     >>> ContainerSpec("busybox", ("hostname",), hostname="prova").hostname
     'prova'
@@ -104,7 +107,7 @@ class ContainerSpec:
     image: str
     command: tuple[str, ...] = ()
     name: str = ""
-    env: tuple[tuple[str, str], ...] = ()
+    env: tuple[Setting, ...] = ()
     hostname: str = ""
     read_only: bool = False
     user: str = ""
@@ -124,6 +127,10 @@ class ContainerSpec:
     health: HealthCheck | None = None
     log: LogLimits = LOG_DEFAULT
     labels: tuple[tuple[str, str], ...] = ()
+    entrypoint: tuple[str, ...] | None = None
+    env_file: tuple[Setting, ...] = ()
+    secrets: tuple[str, ...] = ()
+    templates: tuple[Template, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.image, str) or not self.image or "\0" in self.image:
@@ -139,12 +146,12 @@ class ContainerSpec:
                 f"«{_shown(self.hostname)}» non può essere un hostname: al massimo 64 lettere, cifre e trattini.",
                 "hostname='web-1'",
             )
-        for arg in self.command:
+        for arg in (*(self.entrypoint or ()), *self.command):
             if not isinstance(arg, str) or "\0" in arg:
                 raise InvalidError(f"Il comando contiene un argomento che non è un testo: {arg!r}.", "['sleep', '10']")
-        for key, value in self.env:
-            if not _ENV_NAME.fullmatch(key) or "\0" in value:
-                raise InvalidError(f"«{key}» non può essere il nome di una variabile.", "env={'COLORE': 'verde'}")
+        environment.check((*self.env_file, *self.env))
+        for secret in self.secrets:
+            environment.check_secret(secret)
         if self.workdir and not self.workdir.startswith("/"):
             raise InvalidError(
                 f"La cartella di lavoro «{self.workdir}» deve cominciare con «/».", f"workdir='/{self.workdir}'"
@@ -174,9 +181,15 @@ class ContainerSpec:
         for key, value in data.items():
             if key == "publish":
                 values[key] = tuple(Port.from_json(p) for p in value)
-            elif key in ("env", "labels"):
+            elif key in ("env", "env_file"):
+                values[key] = tuple((str(k), None if v is None else str(v)) for k, v in value)
+            elif key == "labels":
                 values[key] = tuple((str(k), str(v)) for k, v in value)
-            elif key in ("command", "cap_add", "cap_drop", "window"):
+            elif key == "templates":
+                values[key] = tuple(Template.from_json(t) for t in value)
+            elif key == "entrypoint" and value is None:
+                values[key] = None
+            elif key in ("command", "cap_add", "cap_drop", "window", "secrets", "entrypoint"):
                 values[key] = tuple(value)
             elif key in _NESTED:
                 values[key] = None if value is None else _NESTED[key].from_json(value)
@@ -315,6 +328,7 @@ class ContainerInfo:
     ``pid`` è nel namespace pid del laboratorio (0 se non gira); ``created_at``, ``started_at`` e ``finished_at``
     (l'ultimo avvio, l'ultima fine) in secondi Unix, 0 se mai; ``restart_count`` quante volte è ripartito da
     solo; ``error`` perché l'ultimo avvio non è riuscito; ``first_instruction_ms`` va dalla richiesta all'execve.
+    ``steps`` ed ``env`` ci sono solo in ``inspect``; ``env`` è l'ambiente con cui parte (il ``Config.Env`` di Docker).
     """
 
     id: str
@@ -339,6 +353,8 @@ class ContainerInfo:
     error: str = ""
     first_instruction_ms: float = 0.0
     steps: tuple[Step, ...] = ()
+    entrypoint: tuple[str, ...] = ()
+    env: tuple[Variable, ...] = ()
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ContainerInfo:
@@ -348,6 +364,8 @@ class ContainerInfo:
         values["steps"] = tuple(Step.from_json(s) for s in values.get("steps", ()))
         values["restart"] = RestartPolicy.from_json(values["restart"]) if "restart" in values else NEVER
         values["health"] = Health.from_json(values["health"]) if values.get("health") else None
+        values["entrypoint"] = tuple(values.get("entrypoint", ()))
+        values["env"] = tuple(Variable.from_json(v) for v in values.get("env", ()))
         return cls(**values)
 
 

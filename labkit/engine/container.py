@@ -12,7 +12,9 @@ from typing import ClassVar, Literal
 from labkit.engine.isolation import isolation_operations
 from labkit.engine.network import network_operations
 from labkit.engine.operation import Context, Operation, Plan
-from labkit.engine.rootfs import ImageRoot, MakeLayer, WriteIdentity, layer_name, root_operations
+from labkit.engine.rootfs import DEFAULT_PATH, ImageRoot, MakeLayer, WriteIdentity, layer_name, root_operations
+from labkit.environment import Setting, Variable, merge
+from labkit.errors import InvalidError
 from labkit.kernel import capabilities, libc, namespaces
 from labkit.model import ContainerSpec
 
@@ -56,14 +58,30 @@ class CloneProcess(Operation):
         """Niente da fare: il supervisore finisce il processo e con lui i namespace."""
 
 
-def environment(spec: ContainerSpec, image: ImageRoot) -> tuple[tuple[str, str], ...]:
-    """L'ambiente del programma: quello dell'immagine, poi ``-e``; niente di quello di chi lo lancia."""
-    values = dict(image.env)
-    values["HOSTNAME"] = hostname(spec)
+def environment(spec: ContainerSpec, image: ImageRoot, more: tuple[Setting, ...] = ()) -> tuple[Variable, ...]:
+    """L'ambiente del programma: quello dell'immagine, poi gli ``--env-file``, poi i ``-e``.
+
+    ``more`` sono i ``-e`` di exec. Di quello di chi lo lancia non entra niente.
+    """
+    own: list[Setting] = [("PATH", DEFAULT_PATH), ("HOSTNAME", hostname(spec))]
     if spec.tty:
-        values.setdefault("TERM", "xterm")
-    values.update(spec.env)
-    return tuple(values.items())
+        own.append(("TERM", "xterm"))
+    return merge(("lab", own), ("image", image.env), ("file", spec.env_file), ("option", (*spec.env, *more)))
+
+
+def argv(spec: ContainerSpec, image: ImageRoot) -> tuple[str, ...]:
+    """Il programma e i suoi argomenti: prima ``entrypoint``, poi il comando.
+
+    Come in Docker, chi dà un ``entrypoint`` rinuncia al comando dell'immagine, che era pensato per il suo.
+    """
+    if spec.entrypoint is None:
+        words = (*image.entrypoint, *(spec.command or image.command))
+    else:
+        words = (*spec.entrypoint, *spec.command)
+    if not words:
+        raise InvalidError("Non c'è nessun programma da eseguire: l'entrypoint è vuoto, e manca il comando.",
+                           "lab.run('busybox', 'hostname')")  # fmt: skip
+    return words
 
 
 def hostname(spec: ContainerSpec) -> str:
@@ -85,8 +103,8 @@ def plan(spec: ContainerSpec, image: ImageRoot, place: Placement) -> Plan:
         window=spec.window,
         user=spec.user,
         caps=capabilities.compute(spec.cap_add, spec.cap_drop),
-        command=spec.command or image.command,
-        env=environment(spec, image),
+        command=argv(spec, image),
+        env=tuple((variable.name, variable.value) for variable in environment(spec, image)),
         workdir=spec.workdir,
         with_init=spec.init,
     )

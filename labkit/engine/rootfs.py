@@ -13,6 +13,9 @@ from typing import ClassVar, Literal
 from labkit.engine.operation import Context, Operation
 from labkit.kernel import libc, mounts
 
+#: Dove si cercano i programmi se l'immagine non lo dice: il PATH di Docker.
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 
 @dataclass(frozen=True)
 class Tree:
@@ -29,7 +32,8 @@ class ImageRoot:
     name: str
     trees: tuple[Tree, ...]
     command: tuple[str, ...] = ("/bin/sh",)
-    env: tuple[tuple[str, str], ...] = (("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),)
+    env: tuple[tuple[str, str], ...] = (("PATH", DEFAULT_PATH),)
+    entrypoint: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from labkit.engine.container import Placement, hostname
+from labkit.engine.container import Placement, argv, environment, hostname
 from labkit.engine.operation import Context, Plan
 from labkit.engine.rootfs import ImageRoot
 from labkit.errors import ConflictError, NotFoundError
@@ -90,12 +90,13 @@ class Container:
     waiters: list[Callable[[int | None], Any]] = field(default_factory=list)
     log: Log = field(default_factory=Log)
 
-    def info(self, *, steps: bool = False) -> ContainerInfo:
+    def info(self) -> ContainerInfo:
         return ContainerInfo(
             id=self.id,
             name=self.name,
             image=self.spec.image,
-            command=self.spec.command or self.image.command,
+            command=argv(self.spec, self.image),
+            entrypoint=self.image.entrypoint if self.spec.entrypoint is None else self.spec.entrypoint,
             state=self.state,
             pid=self.program if self.state == "running" else 0,
             exit_code=self.exit_code,
@@ -107,8 +108,11 @@ class Container:
             created_at=self.created_at,
             uptime=time.monotonic() - self.started if self.state == "running" else 0.0,
             first_instruction_ms=self.first_instruction_ms,
-            steps=tuple(self.steps) if steps else (),
         )
+
+    def whole(self) -> ContainerInfo:
+        """Anche le cose lunghe: i passi e l'ambiente."""
+        return replace(self.info(), steps=self.all_steps(), env=environment(self.spec, self.image))
 
     def all_steps(self) -> tuple[Step, ...]:
         """I passi come li vede chi guarda: quelli raccontati dal figlio coprono quelli del piano."""

@@ -62,12 +62,12 @@ def execute(
         raise InvalidError("exec ha bisogno di un comando.", f"labkit exec {name} ps")
     size = tuple(window or ())
     spec = replace(container.spec, tty=tty, window=size, workdir=container.spec.workdir if workdir is None else workdir)
-    environment = dict(containers.environment(spec, container.image)) | (env or {})
+    environment = containers.environment(spec, container.image, tuple((env or {}).items()))
     plan = exec_plan(
         server.launcher,
         container.program,
         tuple(command),
-        env=tuple(environment.items()),
+        env=tuple((variable.name, variable.value) for variable in environment),
         user=spec.user if user is None else user,
         workdir=spec.workdir,
         tty=tty,
@@ -88,7 +88,7 @@ def ps(server: Server, call: Call, all: bool = False) -> None:
 
 def inspect(server: Server, call: Call, name: str) -> None:
     container = server.state.container(name)
-    call.answer(to_json(replace(container.info(), steps=container.all_steps())))
+    call.answer(to_json(container.whole()))
 
 
 def logs(server: Server, call: Call, name: str, follow: bool = False) -> None:
