@@ -16,6 +16,7 @@ from typing import Any, Literal
 from labkit import environment
 from labkit.environment import Setting, Variable
 from labkit.errors import InvalidError
+from labkit.limits import UNLIMITED, Limits
 from labkit.policy import LOG_DEFAULT, NEVER, Health, HealthCheck, LogLimits, RestartPolicy
 from labkit.template import Template
 
@@ -131,6 +132,7 @@ class ContainerSpec:
     env_file: tuple[Setting, ...] = ()
     secrets: tuple[str, ...] = ()
     templates: tuple[Template, ...] = ()
+    limits: Limits = UNLIMITED
 
     def __post_init__(self) -> None:
         if not isinstance(self.image, str) or not self.image or "\0" in self.image:
@@ -201,7 +203,7 @@ class ContainerSpec:
         return cls(**values)
 
 
-_NESTED: dict[str, Any] = {"restart": RestartPolicy, "health": HealthCheck, "log": LogLimits}
+_NESTED: dict[str, Any] = {"restart": RestartPolicy, "health": HealthCheck, "log": LogLimits, "limits": Limits}
 
 StepState = Literal["todo", "done", "undone", "failed"]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from labkit import units
 from labkit.errors import InvalidError
+from labkit.limits import LIMIT_NAMES, Limits, Rates
 from labkit.model import ContainerSpec, Port
 from labkit.policy import LOG_DEFAULT, HealthCheck, LogLimits, RestartPolicy
 
@@ -187,7 +188,49 @@ def spec(image: Any, cmd: Command, **options: Any) -> ContainerSpec:
         restart=restart(options.get("restart")),
         health=health(options),
         log=log_limits(options),
+        limits=Limits(**limits(options)),
     )
+
+
+def limits(options: Mapping[str, Any]) -> dict[str, Any]:
+    """I limiti che ci sono fra le opzioni, letti: ``memory="64m"`` diventa dei byte; gli altri non compaiono.
+
+    >>> limits({"memory": "64m", "cpus": None})
+    {'memory': 67108864}
+    """
+    values: dict[str, Any] = {}
+    for name in LIMIT_NAMES:
+        value = options.get(name)
+        if value is None:
+            continue
+        if name.startswith("memory"):
+            values[name] = -1 if str(value) == "-1" else units.size(value, name)
+        elif name.startswith("device"):
+            values[name] = _rates(value, name)
+        else:
+            values[name] = str(value) if name == "cpuset_cpus" else _number(value, name)
+        if values[name] == -1 and name in ("memory", "pids_limit"):  # Docker's way to say: no limit
+            values[name] = 0
+    return values
+
+
+def _number(value: Any, name: str) -> Any:
+    try:
+        return float(value) if name == "cpus" else int(value)
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidError(f"{name} vuole un numero: {value!r} non lo è.", f"{name}=1") from None
+
+
+def _rates(value: Any, name: str) -> Rates:
+    """``"/dev/sda:4m"``, una lista di questi, o un dizionario ``{dispositivo: byte al secondo}``."""
+    if isinstance(value, Mapping):
+        rows: list[Any] = list(value.items())
+    else:
+        rows = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
+    pairs = [row.rpartition(":")[::2] if isinstance(row, str) else row for row in rows]
+    if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
+        raise InvalidError(f"{name} vuole un dispositivo e dei byte al secondo.", f"{name}='/dev/sda:4m'")
+    return tuple((str(device), units.size(rate, name)) for device, rate in pairs)
 
 
 def _image(value: Any) -> Any:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.architecture.imports import ROOT, Import, all_imports, cycles, layer, modules
 
-BASE = {"environment", "errors", "model", "policy", "protocol", "rundir", "template", "units"}
+BASE = {"environment", "errors", "limits", "model", "policy", "protocol", "rundir", "template", "units"}
 CLIENT_SIDE = {"backends", "client", "course", "draw", "widgets"}
 PRIVILEGED = {"engine", "kernel", "supervisor"}
 
@@ -19,20 +19,21 @@ PRIVILEGED = {"engine", "kernel", "supervisor"}
 MAY_IMPORT = {
     "environment": {"errors"},
     "errors": set(),
-    "model": {"environment", "errors", "policy", "template"},
+    "limits": {"errors"},
+    "model": {"environment", "errors", "limits", "policy", "template"},
     "policy": {"errors"},
     "protocol": {"errors"},
     "rundir": {"errors"},
     "template": {"errors"},
     "units": {"errors"},
     "kernel": {"errors", "model"},
-    "engine": {"environment", "errors", "kernel", "model", "policy", "rundir"},
+    "engine": {"environment", "errors", "kernel", "limits", "model", "policy", "rundir"},
     "supervisor": {"engine", "kernel", *BASE},
     "backends": BASE,
-    "draw": {"environment", "errors", "model", "policy"},
+    "draw": {"environment", "errors", "limits", "model", "policy"},
     "client": {"backends", "draw", *BASE},
-    "widgets": {"client", "draw", "errors", "model"},
-    "course": {"client", "draw", "widgets", "errors", "model", "rundir"},
+    "widgets": {"client", "draw", "errors", "limits", "model"},
+    "course": {"client", "draw", "widgets", "errors", "limits", "model", "rundir"},
     "cli": {"backends", "client", "course", *BASE},
     "__main__": {"cli"},
     "labkit": {"client", "course", "draw", "widgets", "errors", "model"},
