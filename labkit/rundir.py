@@ -112,10 +112,14 @@ def dead() -> list[tuple[str, LabRecord]]:
     return [(folder, record) for folder, record in records() if not alive(record)]
 
 
+def cache() -> str:
+    """La cartella di labkit nella cache di questo utente: ciò che resta da un laboratorio all'altro."""
+    return os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "labkit")
+
+
 def scratch(lab_id: str) -> str:
     """Dove un laboratorio mette i suoi strati quando il tmpfs non li può tenere."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return f"{cache}/labkit/layers/{lab_id}"
+    return f"{cache()}/layers/{lab_id}"
 
 
 def remove(folder: str) -> None:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from labkit import rundir
 from labkit.backends.deb import unpack
 from labkit.errors import BackendError
 
@@ -41,8 +42,7 @@ class Package:
 
 def cache() -> Path:
     """La cartella dei kernel scaricati da questo utente."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(home, "labkit", "kernels")
+    return Path(rundir.cache(), "kernels")
 
 
 def cached(kind: str) -> Path | None:

@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from labkit import rundir
+from labkit.elf import is_static
 
 #: The program that tries the kernel: run, never imported (it talks to the kernel through ctypes).
 PROBE = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "backends", "probe.py")
@@ -135,22 +135,6 @@ def which(name: str) -> str:
     """Il percorso di un programma, anche nelle cartelle ``sbin`` che un utente normale non ha in PATH."""
     path = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
     return shutil.which(name, path=path) or ""
-
-
-def is_static(path: str) -> bool:
-    """Vero se un programma ELF non chiede un caricatore (nessun PT_INTERP, elf(5)): gira in una radice vuota."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(4096)
-    except OSError:
-        return False
-    try:
-        if head[:5] != b"\x7fELF\x02":
-            return False
-        offset, size, count = *struct.unpack_from("=Q", head, 32), *struct.unpack_from("=HH", head, 54)
-        return all(struct.unpack_from("=I", head, offset + i * size)[0] != 3 for i in range(count))
-    except struct.error:
-        return False
 
 
 def _start_probe() -> subprocess.Popen[bytes] | None:

@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Callable
 
+from labkit.elf import is_static
 from labkit.engine.rootfs import ImageRoot, Tree
 from labkit.errors import InvalidError, LabError, NotFoundError
 from labkit.kernel.mounts import overlay, umount
@@ -24,8 +25,6 @@ _SKELETON = {
 
 #: Le cartelle di primo livello che su molte macchine sono link a /usr (filesystem-hierarchy).
 _MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
-
-_PT_INTERP = 3
 
 
 def names() -> tuple[str, ...]:
@@ -211,18 +210,6 @@ def _static_busybox() -> str:
         "Per l'immagine busybox serve un busybox statico, e su questa macchina non c'è.",
         "sudo apt install busybox-static",
     )
-
-
-def is_static(path: str) -> bool:
-    """Se il programma ELF non chiede un caricatore dinamico (elf(5), ``PT_INTERP``)."""
-    with open(path, "rb") as file:
-        header = file.read(64)
-        if header[:5] != b"\x7fELF\x02":
-            return False
-        offset, size, count = (int.from_bytes(header[a:b], "little") for a, b in ((32, 40), (54, 56), (56, 58)))
-        file.seek(offset)
-        table = file.read(size * count)
-    return all(int.from_bytes(table[i : i + 4], "little") != _PT_INTERP for i in range(0, len(table), size))
 
 
 def _applets(program: str) -> list[str]:

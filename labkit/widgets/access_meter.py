@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import ipywidgets
 
 from labkit.draw import accesses
 from labkit.errors import InvalidError, LabError
-from labkit.widgets.shell import STYLE, Drawing, Shell, button
+from labkit.widgets.shell import Drawing, Shell, button
 
 #: Le dimensioni fra cui si sceglie: tutte stanno in una richiesta sola.
 SIZES = tuple(4096 << step for step in range(6))
@@ -20,13 +19,6 @@ class HasCounts(Protocol):
     """Quello che la figura chiede a una macchina."""
 
     def count(self, device: str, size: int, requests: int) -> Any: ...
-
-
-class AccessDrawing(Drawing):
-    """Il disegno: chi non lo vede sente l'ultima misura."""
-
-    _esm = Path(__file__).with_suffix(".js")
-    _css = STYLE
 
 
 class AccessMeter(Shell):
@@ -48,7 +40,7 @@ class AccessMeter(Shell):
             layout=ipywidgets.Layout(width="430px"),
         )
         self.every = button("Misurale tutte", "Fa una richiesta di ogni dimensione a ogni disco")
-        self.drawing = AccessDrawing()
+        self.drawing = Drawing()
         self.slider.observe(lambda _: self.measure(), names="value")
         self.every.on_click(lambda _: self.measure_all())
         super().__init__([ipywidgets.HBox([self.slider, self.every]), self.drawing])

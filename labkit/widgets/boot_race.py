@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import ipywidgets
@@ -19,20 +18,13 @@ from labkit.client.race import Finish
 from labkit.draw import race
 from labkit.draw.race import Lane
 from labkit.errors import BackendError, LabError
-from labkit.widgets.shell import STYLE, Drawing, Shell, button
+from labkit.widgets.shell import Drawing, Shell, button
 
 #: Secondi fra un disegno e il prossimo, mentre qualcuno corre.
 TICK = 0.1
 
 #: Fa correre uno: la funzione che gli si dà va chiamata allo sparo.
 Runner = Callable[[Callable[[], None]], Finish]
-
-
-class Track(Drawing):
-    """La pista."""
-
-    _esm = Path(__file__).with_suffix(".js")
-    _css = STYLE
 
 
 class BootRace(Shell):
@@ -44,7 +36,7 @@ class BootRace(Shell):
         self.lanes = {name: Lane(name) for name in runners}
         self.results: dict[str, Finish] = {}
         self.go = button("Via!", "Fa fare lo stesso lavoro a tutti, uno alla volta")
-        self.track = Track()
+        self.track = Drawing()
         self.go.on_click(lambda _: self.run())
         super().__init__([ipywidgets.HBox([self.go]), self.track])
         self._draw()

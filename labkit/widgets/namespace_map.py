@@ -15,7 +15,7 @@ import ipywidgets
 from labkit.draw import namespaces, sharing
 from labkit.errors import LabClosedError, LabError
 from labkit.model import Snapshot
-from labkit.widgets.shell import STYLE, Drawing, Shell, button, toggle
+from labkit.widgets.shell import Drawing, Shell, button, toggle
 
 
 class HasNamespaces(Protocol):
@@ -31,7 +31,6 @@ class NamespaceMap(Drawing):
     """Il disegno, con le celle che rispondono al puntatore e alla tastiera."""
 
     _esm = Path(__file__).with_suffix(".js")
-    _css = STYLE
 
 
 class NamespaceWidget(Shell):

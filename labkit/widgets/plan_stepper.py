@@ -15,7 +15,7 @@ import ipywidgets
 from labkit.draw import plan as drawing
 from labkit.errors import LabError
 from labkit.model import Step
-from labkit.widgets.shell import STYLE, Drawing, Shell, button
+from labkit.widgets.shell import Drawing, Shell, button
 
 
 class HasSteps(Protocol):
@@ -37,7 +37,6 @@ class PlanStepper(Drawing):
     """Il disegno: mette in vista il passo appena cambiato."""
 
     _esm = Path(__file__).with_suffix(".js")
-    _css = STYLE
 
 
 class PlanWidget(Shell):

@@ -19,6 +19,8 @@ STYLE = Path(__file__).with_name("board.css")
 class Drawing(anywidget.AnyWidget):
     """Un disegno dentro il browser: quello che si vede, l'ultima notizia, l'ultimo errore in italiano."""
 
+    _esm: str | Path = Path(__file__).with_name("drawing.js")
+    _css: str | Path = STYLE
     svg = traitlets.Unicode().tag(sync=True)
     news = traitlets.Unicode().tag(sync=True)
     problem = traitlets.Unicode().tag(sync=True)

@@ -371,12 +371,3 @@ def test_in_which_box_we_are(
     monkeypatch.delenv("container", raising=False)
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     assert machine._where(release, "x86_64") == boxes
-
-
-def test_a_static_program_is_told_from_a_dynamic_one(tmp_path: Path) -> None:
-    assert not machine.is_static(os.path.realpath(sys.executable))
-    assert not machine.is_static("/non/esiste")
-    assert not machine.is_static(__file__)
-    stub = tmp_path / "elf"
-    stub.write_bytes(b"\x7fELF\x02")
-    assert not machine.is_static(str(stub))

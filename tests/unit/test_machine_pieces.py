@@ -13,16 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from labkit.backends import accel, busybox, initramfs, packages, qemu, tsc
+from labkit.backends import accel, initramfs, packages, qemu, tsc
 from labkit.backends.initramfs import Entry, newc
 from labkit.backends.kernels import LinuxKernel
+from labkit.elf import is_static
 from labkit.errors import BackendError
 
 STATIC = shutil.which("busybox")
 
-needs_busybox = pytest.mark.skipif(
-    STATIC is None or not busybox.is_static(Path(STATIC)), reason="serve un busybox statico"
-)
+needs_busybox = pytest.mark.skipif(not is_static(STATIC or ""), reason="serve un busybox statico")
 
 
 def unpack(archive: bytes) -> dict[str, tuple[int, bytes, tuple[int, int]]]:
@@ -102,12 +101,6 @@ def test_a_kernel_without_9p_is_refused_before_booting(kernel: LinuxKernel) -> N
     (Path(kernel.modules) / "9p.ko").unlink()
     with pytest.raises(BackendError, match="Il modulo «9p» non c'è"):
         initramfs.build(kernel)
-
-
-def test_a_program_with_a_loader_is_not_static(tmp_path: Path) -> None:
-    assert not busybox.is_static(Path(os.path.realpath(sys.executable)))
-    (tmp_path / "script").write_text("#!/bin/sh\n")
-    assert not busybox.is_static(tmp_path / "script")
 
 
 @pytest.fixture

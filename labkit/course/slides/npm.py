@@ -16,6 +16,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from labkit import rundir
 from labkit.errors import LabError, NotFoundError
 
 
@@ -58,7 +59,7 @@ def cache_folder() -> Path:
     chosen = os.environ.get("LABKIT_CACHE")
     if chosen:
         return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "labkit"
+    return Path(rundir.cache())
 
 
 def text(package: Package, name: str) -> str:

@@ -1,4 +1,4 @@
-// The accesses for each size of a request: the drawing comes from Python, here it is shown and read aloud.
+// A drawing: it comes from Python; here it is shown, the news read aloud, the problem told.
 
 function render({ model, el }) {
   el.classList.add("lk-board");
