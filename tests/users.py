@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -139,12 +139,20 @@ def hidden(path: Path, user: User) -> Path | None:
     return None
 
 
+def _become(user: User) -> list[str]:
+    return ["setpriv", f"--reuid={user.uid}", f"--regid={user.gid}", "--clear-groups", "--"]
+
+
 @dataclass
 class RunAs:
-    """Esegue comandi come un altro utente: ambiente pulito, HOME e XDG_RUNTIME_DIR suoi e temporanei."""
+    """Esegue comandi come un altro utente: ambiente pulito, HOME e XDG_RUNTIME_DIR suoi e temporanei.
+
+    ``become`` è il comando, dato da root, che diventa quell'utente ed esegue il resto.
+    """
 
     people: Mapping[Mode, User]
     timeout: float = 600
+    become: Callable[[User], list[str]] = _become
 
     def __call__(self, who: Mode, argv: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
         """Come ``subprocess.run`` con testo; stdout e stderr sono raccolti, se non si dice altro."""
@@ -154,14 +162,14 @@ class RunAs:
             options["capture_output"] = True
         user = self.people.get(who)
         with home(user) as folder:
-            command = list(argv) if user is None else [*self._doors(user), *_become(user), *argv]
+            command = list(argv) if user is None else [*self._doors(user), *self.become(user), *argv]
             return subprocess.run(command, env={**environment(folder), **env}, **options)
 
     def report(self, who: Mode, pytest: Sequence[str]) -> tuple[int, str]:
         """Esegue un pytest, che scrive sullo schermo; dà il codice d'uscita e il rapporto JUnit."""
         user = self.people[who]
         with home(user) as folder:
-            command = [*self._doors(user), *_become(user), *pytest, f"--junit-xml={folder}/report.xml"]
+            command = [*self._doors(user), *self.become(user), *pytest, f"--junit-xml={folder}/report.xml"]
             done = subprocess.run(command, env=environment(folder), cwd=ROOT, timeout=self.timeout)
             report = folder / "report.xml"
             return done.returncode, report.read_text() if report.exists() else ""
@@ -205,10 +213,6 @@ done
 
 def _quote(path: Path) -> str:
     return shlex.quote(str(path))
-
-
-def _become(user: User) -> list[str]:
-    return ["setpriv", f"--reuid={user.uid}", f"--regid={user.gid}", "--clear-groups", "--"]
 
 
 def environment(folder: Path) -> dict[str, str]:

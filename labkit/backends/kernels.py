@@ -88,6 +88,13 @@ def available() -> dict[str, bool]:
     return {"uml": _uml_here() is not None, "linux": _linux_choice() is not None}
 
 
+def found_uml() -> str:
+    """Il programma di User Mode Linux che c'è già su questa macchina, senza avviarlo; vuoto se non c'è."""
+    folder = cached("uml")
+    choices = (os.environ.get("LABKIT_UML"), shutil.which("linux.uml"), folder and str(folder / "usr/bin/linux.uml"))
+    return next((path for path in choices if path and os.access(path, os.X_OK)), "")
+
+
 def load_order(modules: str, names: Iterable[str] = ENGINE) -> list[str]:
     """I file dei moduli ``names`` e di quelli di cui hanno bisogno, nell'ordine in cui si caricano."""
     return [str(path) for path in Modules(modules).order(names)]

@@ -47,7 +47,10 @@ def cache() -> Path:
 
 def cached(kind: str) -> Path | None:
     """La cartella più recente di quel tipo (``uml``, ``linux``), se un laboratorio l'ha già preparata."""
-    found = [path for path in cache().glob(f"{kind}_*") if path.is_dir()]
+    try:
+        found = [path for path in cache().glob(f"{kind}_*") if path.is_dir()]
+    except PermissionError:  # HOME is another user's: whatever is there is not for us
+        return None
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 

@@ -320,11 +320,12 @@ def uml(m: Machine) -> Feature:
     key, title = "uml", "Kernel come programma (UML)"
     if "linux.uml" in m.programs:
         return Feature(key, title, True, m.programs["linux.uml"])
-    if m.arch != "x86_64":
-        return Feature(key, title, None, "esiste solo per x86_64")
-    if m.family != "debian":
-        return Feature(key, title, None, "questa distribuzione non lo ha; non serve dove i namespace funzionano")
-    return Feature(key, title, None, "non è installato; non serve dove i namespace funzionano", install(m, "uml"))
+    if m.arch != "x86_64" or m.family != "debian":
+        nowhere = "questa distribuzione non lo ha; non serve dove i namespace funzionano"
+        return Feature(key, title, None, "esiste solo per x86_64" if m.arch != "x86_64" else nowhere)
+    wanted = _tried(m, "userns")[0] is False
+    why = "qui serve: dà un kernel suo al laboratorio" if wanted else "non serve dove i namespace funzionano"
+    return Feature(key, title, False if wanted else None, f"non è installato; {why}", install(m, "uml"))
 
 
 def busybox(m: Machine) -> Feature:

@@ -12,6 +12,9 @@ from labkit.model import Feature, to_json
 #: Without these no container can be born.
 LABORATORY = ("where", "kernel", "userns", "namespaces", "overlay", "proc", "bridge", "busybox", "disk_run", "python")
 
+#: What a kernel of our own (User Mode Linux) has, whatever the kernel of this machine refuses.
+GUEST = ("kernel", "userns", "namespaces", "overlay", "proc", "bridge")
+
 #: What the other things are for.
 LESSONS = {
     "nginx": "lezioni 00, 10, 13 e 14",
@@ -62,15 +65,29 @@ class DoctorReport:
     @property
     def ok(self) -> bool:
         """Vero se qui può nascere un laboratorio, anche se manca qualcosa per qualche lezione."""
-        return not any(feature.key in LABORATORY for feature in self.missing)
+        return not self._blocking
+
+    @property
+    def guest(self) -> bool:
+        """Vero se questo kernel rifiuta il laboratorio, che però può vivere in un kernel suo (User Mode Linux)."""
+        refused = any(feature.key in GUEST for feature in self.missing)
+        return refused and "uml" in self and self["uml"].ok is True
+
+    @property
+    def _blocking(self) -> list[str]:
+        """The titles of what keeps a laboratory from being born here."""
+        elsewhere = GUEST if self.guest else ()
+        return [f.title for f in self.missing if f.key in LABORATORY and f.key not in elsewhere]
 
     @property
     def summary(self) -> str:
         """Una frase: tutto il corso, quasi tutto, o che cosa impedisce di cominciare."""
-        blocking = [feature.title for feature in self.missing if feature.key in LABORATORY]
-        if blocking:
-            return f"Su questa macchina il laboratorio non può nascere. Manca: {', '.join(blocking)}."
+        if self._blocking:
+            return f"Su questa macchina il laboratorio non può nascere. Manca: {', '.join(self._blocking)}."
         untried = [feature.title for feature in self.features if feature.key in LABORATORY and feature.ok is None]
+        if self.guest:
+            refused = ", ".join(f.title for f in self.missing if f.key in GUEST)
+            return f"Qui il laboratorio vivrà in un kernel suo, User Mode Linux. A questa macchina manca: {refused}."
         if untried:
             return f"Non so dire se qui il laboratorio può nascere. Non ho potuto provare: {', '.join(untried)}."
         if not self.missing:

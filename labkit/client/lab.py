@@ -24,7 +24,7 @@ from labkit.client.output import Result, consume
 from labkit.client.plan import Plan
 from labkit.client.process import Held, Process
 from labkit.client.wire import Channel, Wire
-from labkit.errors import BackendError, CommandError, ConflictError, LabError, NotFoundError
+from labkit.errors import BackendError, CommandError, ConflictError, InvalidError, LabError, NotFoundError
 from labkit.model import NAMESPACES, Event, Feature, Kind, ProcessInfo, Snapshot, to_json
 
 if TYPE_CHECKING:
@@ -230,6 +230,23 @@ class Lab:
         return Held(self, answer["descriptor"], kind, answer["id"])
 
     # ---- the machine under the lab
+
+    def outside(self, command: options.Command) -> str:
+        """Quello che un comando scrive **fuori** dai container, sulla macchina che li ospita.
+
+        È questa macchina; se il laboratorio vive in una macchina virtuale è quella, finché è accesa.
+        Solleva :class:`~labkit.errors.CommandError` se il comando non parte.
+        """
+        if self.mode == "vm" and not self.closed:
+            with self.process() as witness:
+                return witness.run(command, quiet=True).output
+        words = options.command(command)
+        if not words:
+            raise InvalidError("outside ha bisogno di un comando.", "lab.outside('ps -e')")
+        try:
+            return subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True).stdout
+        except OSError as problem:
+            raise CommandError(f"Il comando «{words[0]}» non parte: {problem.strerror}.") from None
 
     def console(self) -> str:
         """Quello che il kernel della macchina virtuale ha scritto fin qui, anche dopo la sua fine.

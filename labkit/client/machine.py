@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from labkit import rundir
+from labkit.backends import kernels
 from labkit.elf import is_static
 
 #: The program that tries the kernel: run, never imported (it talks to the kernel through ctypes).
@@ -103,6 +104,8 @@ def examine() -> Machine:
     status = _fields("/proc/self/status")
     mounts = _mounts()
     programs = {name: found for name in (*PROGRAMS, f"qemu-system-{arch}") if (found := which(name))}
+    if "linux.uml" not in programs and (uml := kernels.found_uml()):
+        programs["linux.uml"] = uml
     return Machine(
         uid=os.getuid(),
         user=_user_name(),

@@ -29,7 +29,8 @@ class Exercise:
     """Un esercizio: che cosa si chiede, tre indizi sempre più espliciti, e la verifica.
 
     ``check(lab, *risposte)`` dà un :class:`~labkit.model.Outcome`; ``parameter(random)`` sceglie il
-    valore personale dello studente, sempre lo stesso per lo stesso studente.
+    valore personale dello studente, sempre lo stesso per lo stesso studente. ``needs`` è la voce di
+    ``lab.features`` senza la quale l'esercizio non si può fare: la verifica lo dice, e non è un errore.
     """
 
     key: str
@@ -38,6 +39,7 @@ class Exercise:
     hints: tuple[str, str, str]
     check: Callable[..., Outcome]
     parameter: Callable[[Random], Any] | None = None
+    needs: str = ""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"es-\d\d-\d+", self.key):

@@ -29,9 +29,13 @@ class Verdict(Outcome):
 
     key: str = ""
     title: str = ""
+    impossible: str = ""
 
     def __repr__(self) -> str:
-        head = f"{'✔' if self.ok else '✘'} {self.key}" + (f" «{self.title}»" if self.title else "")
+        mark = "✔" if self.ok else "–" if self.impossible else "✘"
+        head = f"{mark} {self.key}" + (f" «{self.title}»" if self.title else "")
+        if self.impossible:
+            return f"{head}: qui non si può fare, e non conta. {self.impossible}"
         if self.ok:
             return f"{head}: riuscito. Ho trovato {self.found}."
         tail = f"; indizio: {self.hint}" if self.hint else "."
@@ -40,10 +44,14 @@ class Verdict(Outcome):
     def _repr_html_(self) -> str:
         colour = "var(--jp-success-color0, #1b5e20)" if self.ok else "var(--jp-error-color0, #b71c1c)"
         mark, word = ("✔", "riuscito") if self.ok else ("✘", "non ancora")
+        if self.impossible:
+            colour, mark, word = "var(--jp-info-color0, #0d47a1)", "–", "qui non si può fare, e non conta"
         rows = (
             [("ho trovato", self.found)] if self.ok else [("mi aspettavo", self.expected), ("ho trovato", self.found)]
         )
-        if self.hint and not self.ok:
+        if self.impossible:
+            rows = [("perché", self.impossible)]
+        elif self.hint and not self.ok:
             rows.append(("indizio", self.hint))
         body = "".join(f"<div><b>{label}:</b> {html.escape(text)}</div>" for label, text in rows)
         title = html.escape(f"{self.key} «{self.title}»" if self.title else self.key)
@@ -79,6 +87,8 @@ def check(key: str, *answer: Any) -> Verdict:
     """
     try:
         exercise = find_exercise(key)
+        if why := _missing(exercise, answer):
+            return Verdict(False, "", "", key=key, title=exercise.title, impossible=why)
         outcome = _outcome(exercise, answer)
         old = progress.entry("esercizi", key)
         progress.record(
@@ -139,6 +149,16 @@ def animal(random: Random) -> str:
     'gufo-82'
     """
     return f"{random.choice(_ANIMALS)}-{random.randint(10, 99)}"
+
+
+def _missing(exercise: Exercise, answer: tuple[Any, ...]) -> str:
+    """Why this laboratory cannot do the exercise at all, with the remedy; empty if it can."""
+    features = getattr(answer[0], "features", {}) if answer and exercise.needs else {}
+    feature = features.get(exercise.needs)
+    if feature is None or feature.ok:
+        return ""
+    reason = f"{feature.reason[:1].upper()}{feature.reason[1:]}."
+    return f"{reason} Rimedio: {feature.remedy}" if feature.remedy else reason
 
 
 def _outcome(exercise: Exercise, answer: tuple[Any, ...]) -> Outcome:

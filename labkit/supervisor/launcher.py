@@ -63,6 +63,7 @@ class DirectLauncher:
     def features(self) -> list[Feature]:
         mode = self.sandbox.mode
         several = mode != "nosub"
+        time = os.path.exists("/proc/self/ns/time")
         subid = "sudo apt install uidmap && sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER"
         return [
             Feature("root", "potere di root sull'host", mode == "root", "" if mode == "root" else "non serve"),
@@ -73,7 +74,13 @@ class DirectLauncher:
                 "" if several else "senza subuid dentro esiste solo root (uid 0)",
                 "" if several else subid,
             ),
-            Feature("time", "namespace time", os.path.exists("/proc/self/ns/time"), "", "serve Linux 5.6 o più nuovo"),
+            Feature(
+                "time",
+                "namespace time",
+                time,
+                "" if time else "il kernel del laboratorio è compilato senza il namespace time (CONFIG_TIME_NS)",
+                "" if time else "Lab(backend='qemu')" if mode == "vm" else "usa il kernel della tua distribuzione",
+            ),
             Feature("images", "immagini che non si scaricano", True, ", ".join(names())),
         ]
 

@@ -15,7 +15,7 @@ import pytest
 from labkit import Lab, rundir
 from labkit.client.container import Container
 from labkit.client.plan import Plan
-from labkit.errors import ConflictError, InvalidError, LabClosedError, LabError, NotFoundError
+from labkit.errors import CommandError, ConflictError, InvalidError, LabClosedError, LabError, NotFoundError
 from labkit.model import Feature
 
 
@@ -45,6 +45,15 @@ def test_a_lab_says_who_it_is(lab: Lab, backend: str) -> None:
 
 def test_the_images_that_need_no_download_have_a_name(lab: Lab) -> None:
     assert lab.images() == ["busybox", "host"]
+
+
+def test_what_is_asked_outside_is_not_asked_to_a_container(lab: Lab) -> None:
+    assert lab.outside("echo due parole") == "due parole\n"
+    assert lab.outside(["readlink", "/proc/self/ns/pid"]).strip() == os.readlink("/proc/self/ns/pid")
+    with pytest.raises(CommandError, match="Il comando «non-c-e» non parte"):
+        lab.outside("non-c-e")
+    with pytest.raises(InvalidError, match="ha bisogno di un comando"):
+        lab.outside("")
 
 
 def test_a_block_is_a_life(backend: str) -> None:

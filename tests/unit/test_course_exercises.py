@@ -5,6 +5,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from labkit.course.catalog import Exercise
 from labkit.course.exercises import animal, check, expect, first_failure, hint, parameter
 from labkit.course.student import student_folder, student_id, write_atomic
 from labkit.errors import InvalidError, LabClosedError, NotFoundError
-from labkit.model import Outcome
+from labkit.model import Feature, Outcome
 
 HINTS = ("primo", "secondo", "scrivi {parametro} e {altro}")
 
@@ -40,6 +41,7 @@ EXERCISES = (
     Exercise("es-99-2", "Rotto", "…", HINTS, broken),
     Exercise("es-99-3", "Chiuso", "…", HINTS, closed),
     Exercise("es-99-4", "Distratto", "…", HINTS, lambda lab: True),  # type: ignore[arg-type, return-value]
+    Exercise("es-99-5", "Esigente", "…", HINTS, lambda lab: expect(True, "…", "tutto"), needs="time"),
 )
 
 
@@ -103,6 +105,24 @@ def test_a_check_never_raises(arguments: tuple[Any, ...], words: str) -> None:
     verdict = check(*arguments)
     assert not verdict
     assert words in repr(verdict)
+
+
+@dataclass
+class FakeLab:
+    features: dict[str, Feature]
+
+
+def test_an_exercise_that_this_laboratory_cannot_do_says_why_and_does_not_count() -> None:
+    without = FakeLab({"time": Feature("time", "tempo", False, "manca il namespace time", "Lab(backend='qemu')")})
+    verdict = check("es-99-5", without)
+    assert not verdict
+    assert repr(verdict) == (
+        "– es-99-5 «Esigente»: qui non si può fare, e non conta. Manca il namespace time. Rimedio: Lab(backend='qemu')"
+    )
+    assert "non si può fare" in verdict._repr_html_()
+    assert "Manca il namespace time" in verdict._repr_html_()
+    assert progress.entry("esercizi", "es-99-5") == {}
+    assert check("es-99-5", FakeLab({"time": Feature("time", "tempo", True)}))
 
 
 def test_hints_go_from_first_to_last_and_stay_there() -> None:

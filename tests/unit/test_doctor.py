@@ -113,7 +113,7 @@ SYSCTL = "kernel.apparmor_restrict_unprivileged_userns"
 def test_what_blocks_user_namespaces_is_named_with_its_cure(
     facts: dict[str, Any], answer: dict[str, Any], words: str, remedy: str
 ) -> None:
-    m = with_probe("userns", ok=False, **{"step": "unshare", **answer})
+    m = with_probe("userns", m=without_program("linux.uml"), ok=False, **{"step": "unshare", **answer})
     m = replace(m, **facts)
     if facts.get("seccomp"):
         m = with_probe("filtered", m=m, ok=False, step="unshare", errno=errno.EPERM)
@@ -125,6 +125,25 @@ def test_what_blocks_user_namespaces_is_named_with_its_cure(
     assert found["overlay"].ok is None, "what needs a user namespace is not judged without one"
     assert not found.ok
     assert "Namespace utente" in found.summary
+
+
+def test_a_kernel_of_its_own_saves_the_course_where_this_one_refuses() -> None:
+    refused = with_probe("userns", ok=False, step="unshare", errno=errno.EPERM)
+    found = report(refused)
+    assert found.ok
+    assert found.guest
+    assert found["userns"].ok is False
+    assert found.summary == (
+        "Qui il laboratorio vivrà in un kernel suo, User Mode Linux. A questa macchina manca: Namespace utente."
+    )
+    alone = report(replace(refused, programs=without_program("linux.uml").programs))
+    assert not alone.ok
+    assert not alone.guest
+    assert alone["uml"].ok is False
+    assert "qui serve" in alone["uml"].reason
+    assert alone["uml"].remedy == "sudo apt-get install -y user-mode-linux"
+    assert not report(replace(refused, static_busybox=False)).ok, "a kernel does not bring busybox"
+    assert not report(GOOD).guest
 
 
 def test_the_apparmor_remedy_is_a_line_that_a_shell_understands() -> None:

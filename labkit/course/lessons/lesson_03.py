@@ -149,6 +149,7 @@ EXERCISES = (
             "nonno.unshare('time'); nonno.time_offset(boottime=miei_giorni * 24 * 60 * 60); nonno.fork()",
         ),
         check=_time_traveller,
+        needs="time",
         parameter=lambda random: random.randint(10, 999),
     ),
     Exercise(
