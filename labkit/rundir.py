@@ -146,12 +146,17 @@ def _unfinished() -> Iterator[str]:
             yield f"{root}/{name}"
 
 
-def reap() -> list[str]:
-    """Toglie le cartelle dei laboratori morti; torna gli id tolti."""
+def reap(layers: bool = True) -> list[str]:
+    """Toglie le cartelle dei laboratori morti; torna gli id tolti.
+
+    Con ``layers=False``, per chi non è root nel namespace utente, restano quelli che hanno strati sul disco.
+    """
     removed = []
     for folder in _unfinished():
         remove(folder)
     for folder, record in dead():
+        if not layers and record.scratch and os.path.lexists(record.scratch):
+            continue
         remove(folder)
         if not os.path.exists(folder):
             removed.append(record.id)

@@ -9,13 +9,13 @@ import hashlib
 import json
 import os
 import socket
-import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from labkit.backends import qemu
 from labkit.backends.initramfs import READY
+from labkit.backends.keeper import keep
 from labkit.backends.kernels import LinuxKernel
 from labkit.backends.packages import Progress, cache, silent
 
@@ -61,10 +61,8 @@ def boots(kernel: LinuxKernel, initrd: Path, accel: str, deadline: float) -> flo
 
 def _time_to_ready(argv: Sequence[str], mine: socket.socket, theirs: socket.socket, deadline: float) -> float | None:
     start = time.monotonic()
-    process = subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        pass_fds=(theirs.fileno(),), start_new_session=True,
-    )  # fmt: skip
+    with open(os.devnull, "wb") as null:
+        kept = keep(argv, [theirs.fileno()], null.fileno(), null.fileno())  # a machine that hangs must not outlive us
     theirs.close()  # now the end of QEMU is the end of the stream
     try:
         heard = b""
@@ -78,8 +76,7 @@ def _time_to_ready(argv: Sequence[str], mine: socket.socket, theirs: socket.sock
     except TimeoutError:
         return None
     finally:
-        process.kill()
-        process.wait()
+        kept.end(0)
 
 
 def _key(kernel: LinuxKernel) -> str:

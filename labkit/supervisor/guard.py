@@ -107,7 +107,7 @@ def keep_watch(config: dict[str, Any], mode: str, folder: str, wire: socket.sock
     door.close()
     theirs.close()
     # Here, because what a dead lab left on the disk may belong to ids that exist only in this user namespace.
-    rundir.reap()
+    rundir.reap(layers=real)
     poll = select.poll()
     for fd in (client, pidfd, mine.fileno()):
         poll.register(fd, select.POLLIN)

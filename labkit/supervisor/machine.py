@@ -10,11 +10,12 @@ import contextlib
 import os
 import signal
 import socket
-import time
 from typing import Any
 
+from labkit import rundir
 from labkit.errors import BackendError
-from labkit.kernel import libc, procfs
+from labkit.kernel import libc
+from labkit.supervisor import warden
 from labkit.supervisor.loop import Loop
 from labkit.supervisor.mux import Mux
 
@@ -27,8 +28,9 @@ _GRACE = 3.0
 
 def keep_watch(config: dict[str, Any], folder: str, wire: socket.socket, door: socket.socket) -> None:
     """Accende la macchina e fa da ponte finché uno dei due finisce."""
-    # A machine that panics leaves its helpers without a parent: they come to us, and end_session() buries them.
+    # If the warden is killed, the processes of the machine come to us, and end_children() buries them.
     libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
+    rundir.reap(layers=False)
     write_init(config, folder)
     with open(f"{folder}/disk", "wb") as disk:
         disk.truncate(DISK)
@@ -36,7 +38,7 @@ def keep_watch(config: dict[str, Any], folder: str, wire: socket.socket, door: s
     console = os.open(f"{folder}/console", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     places = {"{channel}": str(theirs.fileno()), "{folder}": folder}
     command = [fill(word, places) for word in config["vm"]["command"]]
-    pid = start(command, config["vm"]["env"], theirs.fileno(), console)
+    pid = warden.start(command, config["vm"]["env"], theirs.fileno(), console, config["client_pidfd"])
     theirs.close()
     os.close(console)
     pidfd = os.pidfd_open(pid)
@@ -48,7 +50,7 @@ def keep_watch(config: dict[str, Any], folder: str, wire: socket.socket, door: s
         wire.close()
         wait_end(pidfd, _GRACE)
     finally:
-        end_session(pid)
+        warden.end_children()
         os.close(pidfd)
 
 
@@ -81,58 +83,11 @@ def write_init(config: dict[str, Any], folder: str) -> None:
     os.chmod(path, 0o755)
 
 
-def start(command: list[str], env: dict[str, str], channel: int, console: int) -> int:
-    """Il programma della macchina, in una sessione sua, legato alla vita del guardiano."""
-    pid = os.fork()
-    if pid:
-        return pid
-    try:
-        os.setsid()
-        libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
-        null = os.open("/dev/null", os.O_RDWR)
-        os.dup2(null, 0)
-        os.dup2(console, 1)
-        os.dup2(console, 2)
-        os.set_inheritable(channel, True)
-        libc.close_range(3, channel - 1)
-        libc.close_range(channel + 1)
-        os.execvpe(command[0], command, {**os.environ, **env})
-    finally:
-        os._exit(127)
-
-
 def wait_end(pidfd: int, seconds: float) -> None:
     """Aspetta che la macchina si spenga da sola."""
     import select
 
     select.select([pidfd], [], [], seconds)
-
-
-def end_session(leader: int) -> None:
-    """Ferma la macchina e i suoi aiutanti: tutti i processi della sua sessione."""
-    deadline = time.monotonic() + 2
-    while time.monotonic() < deadline:
-        members = session(leader)
-        for pid in members:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        if not members:
-            return
-        time.sleep(0.005)
-
-
-def session(leader: int) -> list[int]:
-    """I processi vivi della sessione ``leader`` (campo 6 di ``/proc/PID/stat``)."""
-    found = []
-    for pid in procfs.pids():
-        with contextlib.suppress(OSError, LookupError, IndexError):
-            fields = procfs.read(pid, "stat").rpartition(")")[2].split()
-            if int(fields[3]) == leader and fields[0] != "Z":
-                found.append(pid)
-    return found
 
 
 class Bridge:

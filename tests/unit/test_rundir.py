@@ -111,6 +111,16 @@ def test_the_layers_on_disk_of_a_dead_lab_go_with_it(base: Path, tmp_path: Path)
     assert outside.read_text() == "resta"
 
 
+def test_who_cannot_remove_layers_leaves_them_with_their_mark(base: Path, tmp_path: Path) -> None:
+    scratch = tmp_path / "strati"
+    scratch.mkdir()
+    rundir.create(dead(id="direct-2-con", scratch=str(scratch)))
+    rundir.create(dead(id="uml-2-senza", scratch=str(tmp_path / "mai-nati")))
+    assert rundir.reap(layers=False) == ["uml-2-senza"]
+    assert os.listdir(base) == ["direct-2-con"]
+    assert scratch.exists()
+
+
 def test_a_folder_half_made_by_someone_who_died_is_removed(base: Path) -> None:
     base.mkdir()
     me = os.getpid()

@@ -1,4 +1,7 @@
-"""Apre un laboratorio e ci fa nascere container senza fermarsi mai; dice «pronto» e poi un numero per container."""
+"""Apre un laboratorio e ci fa nascere container senza fermarsi mai; dice «pronto» e poi un numero per container.
+
+Gli argomenti sono il seme e, se si vuole, il backend.
+"""
 
 import os
 import random
@@ -9,7 +12,7 @@ from labkit.errors import ConflictError, LabClosedError
 
 dice = random.Random(int(sys.argv[1]))
 mark = {"LABKIT_RUN": os.environ["LABKIT_RUN"]}
-lab = Lab()
+lab = Lab(*sys.argv[2:])
 print("pronto", flush=True)
 for number in range(1_000_000):
     try:

@@ -1,0 +1,96 @@
+"""SIGKILL a chiunque tenga in piedi una macchina virtuale, anche mentre si accende: non resta niente.
+
+Un kernel User Mode Linux è fatto di molti processi, e quelli che eseguono i suoi programmi, da soli, andrebbero avanti
+sull'host. I momenti sono a caso, ma gli stessi a ogni prova.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from labkit import Lab
+from labkit.backends import kernels, qemu
+from labkit.backends.uml import executable_folder
+from labkit.errors import BackendError
+from tests.faults.leftovers import Client, children, client, folders, gone, new_run, send
+
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.kernel,
+    pytest.mark.serial,
+    pytest.mark.slow,
+    pytest.mark.skipif(os.uname().machine != "x86_64", reason="i kernel del corso sono per x86-64"),
+]
+
+#: How many kills for each victim, and how long a machine takes to be ready, in seconds.
+ROUNDS = {"uml": 6, "qemu": 2}
+BOOT = {"uml": 1.2, "qemu": 4.0}
+SOON = 5.0
+
+
+@pytest.fixture(params=["uml", "qemu"])
+def backend(request: pytest.FixtureRequest) -> str:
+    try:
+        if request.param == "qemu":
+            qemu.program()
+            kernels.linux()
+        else:
+            kernels.uml()
+    except BackendError as problem:
+        pytest.skip(str(problem))
+    return str(request.param)
+
+
+def _victim(program: Client, who: str) -> int:
+    """Il PID di chi si uccide, 0 se non è ancora nato."""
+    chain = {"client": program.pid, "guardiano": program.guard()}
+    chain["sorvegliante"] = next(iter(children(chain["guardiano"])), 0)
+    chain["macchina"] = next(iter(children(chain["sorvegliante"])), 0)
+    return chain[who]
+
+
+def _strike(dice: random.Random, who: str, backend: str, booting: bool, run: Path) -> bool:
+    """Un colpo; falso se la vittima non era ancora nata."""
+    with client("storm", str(dice.randrange(1 << 30)), backend, run=run) as program:
+        if booting:
+            time.sleep(dice.uniform(0.1, BOOT[backend]))
+        else:
+            assert program.says() == "pronto"
+            time.sleep(dice.uniform(0.0, 0.5))
+        pid = _victim(program, who)
+        if not pid or not send(pid, signal.SIGKILL):
+            return False
+        # Its machine is gone: a client that waits for ever would be a fault.
+        assert program.process.wait(timeout=10) != 0
+        gone(run, folder=who != "guardiano", within=SOON)
+    return True
+
+
+def _memory_files() -> set[str]:
+    """I file di memoria di UML che hanno ancora un nome."""
+    return {name for name in os.listdir(executable_folder()) if name.startswith("vm_file")}
+
+
+@pytest.mark.parametrize("who", ["client", "guardiano", "sorvegliante", "macchina"])
+def test_nothing_is_left_of_a_machine_whoever_is_killed(
+    backend: str, who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dice = random.Random(f"2024 {who} {backend}")
+    run = new_run()
+    files = _memory_files()
+    struck = 0
+    while struck < ROUNDS[backend]:
+        struck += _strike(dice, who, backend, struck % 2 == 0, run)
+    assert _memory_files() <= files
+
+    # What a killed guard could not remove, the next laboratory does: of any kind.
+    monkeypatch.setenv("LABKIT_RUN", str(run))
+    Lab("fake" if backend == "qemu" else "uml").close()
+    assert folders(run) == []
+    run.rmdir()
