@@ -373,7 +373,7 @@ class ContainerInfo:
 
 @dataclass(frozen=True)
 class Event:
-    """Una cosa successa a un container, come in ``docker events``; ``time`` in secondi Unix.
+    """Una cosa successa al container ``name`` (``id``), come in ``docker events``; ``time`` in secondi Unix.
 
     ``action`` è ``create start restart die stop kill pause unpause oom rename health_status exec_create exec_start
     exec_die destroy``.
@@ -383,6 +383,7 @@ class Event:
     action: str
     name: str
     details: Mapping[str, Any] = field(default_factory=dict)
+    id: str = ""
 
 
 @dataclass(frozen=True)

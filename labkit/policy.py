@@ -20,6 +20,9 @@ HealthStatus = Literal["starting", "healthy", "unhealthy"]
 #: Quanto può tenere al massimo un container delle sue uscite: stanno nella memoria del laboratorio.
 LOG_MOST = 64 << 20
 
+#: Quanto è grande almeno un file delle uscite.
+LOG_LEAST = 1 << 10
+
 
 @dataclass(frozen=True)
 class RestartPolicy:
@@ -127,19 +130,19 @@ class Health:
 
 @dataclass(frozen=True)
 class LogLimits:
-    """Quanto si tiene delle uscite, come il driver json-file: ``max_files`` pezzi di ``max_size`` byte.
+    """Quanto si tiene delle uscite, come il driver json-file di Docker: ``max_files`` file di ``max_size`` byte.
 
-    Pieno l'ultimo pezzo se ne comincia un altro, e il più vecchio si butta.
+    Pieno l'ultimo se ne comincia un altro, e il più vecchio si butta. Stanno in memoria: non sono file veri.
     """
 
     max_size: int = 256 << 10
     max_files: int = 4
 
     def __post_init__(self) -> None:
-        if self.max_size < 1 or self.max_files < 1 or self.max_size * self.max_files > LOG_MOST:
+        if self.max_size < LOG_LEAST or self.max_files < 1 or self.max_size * self.max_files > LOG_MOST:
             raise InvalidError(
-                f"Delle uscite si tengono da 1 byte a {LOG_MOST >> 20} MiB in tutto: {self.max_files} pezzi di "
-                f"{self.max_size} byte non vanno bene.",
+                f"Delle uscite si tengono da {LOG_LEAST} byte a {LOG_MOST >> 20} MiB in tutto: {self.max_files} file "
+                f"di {self.max_size} byte non vanno bene.",
                 "log_max_size='1m', log_max_files=3",
             )
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from labkit.client import options, weight
-from labkit.client.output import Result, clean, consume
+from labkit.client.output import Logs, Result, clean, consume
 from labkit.client.wire import Channel
 from labkit.errors import LabError, NotFoundError
 from labkit.model import ContainerInfo, to_json
@@ -47,6 +47,12 @@ class Container:
     def ip(self) -> str:
         """L'indirizzo nella rete del laboratorio."""
         return self.inspect().ip
+
+    @property
+    def health(self) -> str:
+        """``starting``, ``healthy`` o ``unhealthy``; vuoto se nessuno prova come sta."""
+        found = self.inspect().health
+        return found.status if found else ""
 
     @property
     def exit_code(self) -> int | None:
@@ -127,35 +133,95 @@ class Container:
             stdin=stdin,
         )
 
-    def logs(self, follow: bool = False, quiet: bool | None = None) -> str:
-        """Le ultime uscite del container (fino a 1 MiB). Con ``follow`` le mostra finché gira."""
+    def logs(
+        self,
+        follow: bool = False,
+        quiet: bool | None = None,
+        *,
+        timestamps: bool = False,
+        since: options.Moment = None,
+        until: options.Moment = None,
+        tail: int | str | None = None,
+    ) -> Logs:
+        """Le ultime uscite del container (``log_max_size`` × ``log_max_files``, di solito 1 MiB).
+
+        Con ``follow`` le mostra finché non resta fermo. ``timestamps`` mette l'ora davanti a ogni riga; ``since`` e
+        ``until`` sono un istante (secondi Unix, ``datetime``, testo ISO 8601) o quanto tempo fa (``"5m"``); ``tail`` le
+        ultime righe. ``.dropped`` di quello che torna dice quante righe vecchie sono state buttate.
+        """
         silent = not follow if quiet is None else quiet
-        channel = self.lab.wire.open("logs", name=self.name, follow=follow)
-        pieces = []
+        channel = self.open_logs(follow=follow, timestamps=timestamps, since=since, until=until, tail=tail)
         if not silent:
-            return consume(channel).output
-        for _, data in channel:
-            pieces.append(data)
-        channel.result  # noqa: B018  an error of the lab is raised here
-        return clean(b"".join(pieces).decode("utf-8", "replace"))
+            text = consume(channel).output
+        else:
+            text = clean(b"".join(data for _, data in channel).decode("utf-8", "replace"))
+        return Logs(text, int(channel.result["dropped"]))
 
-    def wait(self, timeout: float | None = None) -> int:
-        """Aspetta che il programma finisca e torna il suo codice di uscita.
+    def open_logs(
+        self,
+        *,
+        follow: bool = False,
+        timestamps: bool = False,
+        since: options.Moment = None,
+        until: options.Moment = None,
+        tail: int | str | None = None,
+    ) -> Channel:
+        """Come :meth:`logs`, ma torna il canale aperto."""
+        return self.lab.wire.open(
+            "logs",
+            name=self.name,
+            follow=follow,
+            timestamps=timestamps,
+            since=options.moment(since, "since"),
+            until=options.moment(until, "until"),
+            tail=options.tail(tail),
+        )
 
-        Alza ``TimeoutError`` se passano ``timeout`` secondi.
+    def attach(self) -> Channel:
+        """Si attacca al programma che gira: il canale dà le uscite da adesso, e ``send`` scrive al suo stdin.
+
+        Per leggere lo stdin il container deve essere nato con ``interactive=True``. ``detach()`` lascia il
+        programma al suo lavoro.
+        """
+        return self.lab.wire.open("attach", name=self.name)
+
+    def start(self) -> Container:
+        """Avvia un container creato o fermo, nello strato di prima; torna quando il programma è partito."""
+        self.lab.wire.call("start", name=self.name)
+        return self
+
+    def restart(self, grace: float | None = None) -> Container:
+        """Ferma e riavvia, come :meth:`stop` e poi :meth:`start`."""
+        self.lab.wire.call("restart", name=self.name, grace=_grace(grace))
+        return self
+
+    def wait(self, timeout: float | None = None, condition: str = "not-running") -> int:
+        """Aspetta e torna il codice di uscita del programma.
+
+        ``condition``: ``"not-running"`` finché resta fermo (se deve ripartire da solo si aspetta ancora),
+        ``"next-exit"`` la prossima fine del programma, ``"removed"`` finché il container non c'è più. Alza
+        ``TimeoutError`` se passano ``timeout`` secondi.
         """
         if timeout is not None:
             timeout = options.seconds(timeout, "timeout")
-        channel = self.lab.wire.open("wait", name=self.name)
-        return int(wait_result(channel, timeout, f"Il container «{self.name}» gira ancora"))
+        channel = self.lab.wire.open("wait", name=self.name, condition=condition)
+        return int(wait_result(channel, timeout, f"Il container «{self.name}» gira ancora") or 0)
 
-    def stop(self, grace: float = 10.0) -> int | None:
-        """SIGTERM, e SIGKILL dopo ``grace`` secondi; torna il codice di uscita."""
-        code = self.lab.wire.call("stop", name=self.name, grace=options.seconds(grace, "grace"))
+    def stop(self, grace: float | None = None) -> int | None:
+        """Il suo segnale (SIGTERM), e SIGKILL dopo ``grace`` secondi (``stop_timeout``: 10); torna il codice di uscita.
+
+        Un container fermato così non riparte da solo.
+        """
+        code = self.lab.wire.call("stop", name=self.name, grace=_grace(grace))
         return None if code is None else int(code)
 
+    def rename(self, name: str) -> None:
+        """Gli dà un altro nome, come ``docker rename``."""
+        self.lab.wire.call("rename", name=self.name, new=name)
+        self.name = name
+
     def kill(self, signal: str | int = "SIGKILL") -> None:
-        """Manda un segnale al programma (signal(7))."""
+        """Manda un segnale al programma (signal(7)); con SIGKILL, o con il suo ``stop_signal``, non riparte da solo."""
         self.lab.wire.call("kill", name=self.name, signal=str(signal))
 
     def rm(self, force: bool = False) -> None:
@@ -168,6 +234,10 @@ class Container:
 
     def __repr__(self) -> str:
         return f"Container({self.name!r})"
+
+
+def _grace(value: float | None) -> float | None:
+    return None if value is None else options.seconds(value, "grace")
 
 
 def feed(channel: Channel, data: bytes | None) -> None:

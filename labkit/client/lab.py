@@ -10,7 +10,7 @@ import secrets
 import socket
 import subprocess
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -153,7 +153,7 @@ class Lab:
 
         ``image`` è ``"busybox"``, ``"host"`` o il percorso di una cartella; ``command`` una lista o un
         testo. Le altre opzioni sono quelle di ``docker run``: ``name env hostname read_only user workdir
-        network publish cap_add cap_drop init restart stop_signal stop_timeout``, ``health_cmd`` con
+        network publish cap_add cap_drop init interactive restart stop_signal stop_timeout``, ``health_cmd`` con
         ``health_interval health_timeout health_retries health_start_period`` (o ``no_healthcheck``),
         ``log_max_size log_max_files``. Mostra le uscite mentre arrivano e torna il
         :class:`~labkit.client.output.Result`; con ``detach=True`` torna subito il
@@ -165,13 +165,19 @@ class Lab:
         """
         gone = not (detach or wanted.get("restart")) if remove is None else remove
         data = options.stdin(stdin)
-        spec = _spec(image, command, remove=gone, interactive=data is not None, **wanted)
+        wanted["interactive"] = data is not None or bool(wanted.get("interactive"))
+        spec = _spec(image, command, remove=gone, **wanted)
         if detach:
             info = self.wire.call("run", spec=spec, attach=False)
             return Container(self, info["name"], info["id"])
         channel = self.wire.open("run", spec=spec, attach=True, stdin=data is not None)
         feed(channel, data)
         return consume(channel, quiet=quiet)
+
+    def create(self, image: Any, command: options.Command = None, **wanted: Any) -> Container:
+        """Un container come quello di :meth:`run`, ma non ancora partito: lo avvia :meth:`Container.start`."""
+        info = self.wire.call("create", spec=_spec(image, command, **wanted))
+        return Container(self, info["name"], info["id"])
 
     def open_run(self, image: Any, command: options.Command = None, **wanted: Any) -> Channel:
         """Come :meth:`run`, ma torna il canale aperto: per chi ha un terminale da attaccarci."""
@@ -280,9 +286,34 @@ class Lab:
         """Che cosa sa fare questo laboratorio, con il perché e il rimedio."""
         return {row["key"]: Feature.from_json(row) for row in self.wire.hello["features"]}
 
-    def events(self) -> list[Event]:
-        """Che cosa è successo fin qui, come in ``docker events``."""
-        return [Event(**row) for row in self.wire.call("events")]
+    def events(
+        self, *, since: options.Moment = None, until: options.Moment = None, filters: Mapping[str, Any] | None = None
+    ) -> list[Event]:
+        """Che cosa è successo fin qui, come in ``docker events``.
+
+        ``since`` e ``until`` sono un istante (secondi Unix, ``datetime``, testo ISO 8601) o quanto tempo fa
+        (``"5m"``). ``filters`` sceglie: ``{"container": "web", "event": ["die", "start"]}``.
+        """
+        return [Event(**row) for row in self._events(False, since, until, filters).result]
+
+    def follow_events(
+        self, *, since: options.Moment = None, until: options.Moment = None, filters: Mapping[str, Any] | None = None
+    ) -> Iterator[Event]:
+        """Come :meth:`events`, ma dà anche quello che succederà, un evento alla volta, appena succede."""
+        channel = self._events(True, since, until, filters)
+        while (piece := channel.receive()) is not None:
+            yield Event(**piece[1])
+
+    def _events(
+        self, follow: bool, since: options.Moment, until: options.Moment, filters: Mapping[str, Any] | None
+    ) -> Channel:
+        return self.wire.open(
+            "events",
+            follow=follow,
+            since=options.moment(since, "since"),
+            until=options.moment(until, "until"),
+            filters=options.filters(filters),
+        )
 
     def doctor(self) -> DoctorReport:
         """Che cosa può fare questa macchina (lo stesso di ``labkit doctor``)."""

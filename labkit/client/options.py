@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
+import time
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from labkit import units
@@ -14,6 +16,7 @@ from labkit.model import ContainerSpec, Port
 from labkit.policy import LOG_DEFAULT, HealthCheck, LogLimits, RestartPolicy
 
 Command = str | Iterable[str] | None
+Moment = str | float | datetime | None
 Environment = Mapping[str, Any] | Iterable[str] | None
 
 
@@ -102,6 +105,38 @@ def seconds(value: float, name: str) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= 0:
         raise InvalidError(f"{name} vuole un numero di secondi, da zero in su: {value!r} non lo è.", f"{name}=10")
     return float(value)
+
+
+def moment(value: Moment, name: str) -> float | None:
+    """Un istante in secondi Unix: un numero, un ``datetime``, un testo ISO 8601, o quanto tempo fa (``"5m"``).
+
+    >>> moment("1970-01-01T00:01:00Z", "since")
+    60.0
+    """
+    if value is None or isinstance(value, datetime):
+        return value.timestamp() if value else None
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    try:
+        return datetime.fromisoformat(str(value)).timestamp()
+    except ValueError:
+        return time.time() - units.duration(value, name)
+
+
+def tail(value: int | str | None) -> int | None:
+    """Quante righe, le ultime: un numero, o ``"all"`` per tutte."""
+    if value is None or value == "all":
+        return None
+    if isinstance(value, bool) or not str(value).isdecimal():
+        raise InvalidError(f"tail è quante righe mostrare: «{value}» non lo è.", "tail=10")
+    return int(value)
+
+
+def filters(value: Mapping[str, Any] | None) -> dict[str, list[str]]:
+    """Che cosa scegliere: ``{"event": "die"}`` o ``{"event": ["die", "start"]}``."""
+    if value is not None and not isinstance(value, Mapping):
+        raise InvalidError(f"filters vuole un dizionario: {value!r} non lo è.", "filters={'event': 'die'}")
+    return {key: list(_words(words)) for key, words in (value or {}).items()}
 
 
 _HEALTH = ("interval", "timeout", "retries", "start_period")
@@ -246,5 +281,5 @@ def _text(value: Any) -> str:
 
 def _words(value: str | Iterable[str] | None) -> tuple[str, ...]:
     if value is not None and not isinstance(value, Iterable):
-        raise InvalidError(f"Le capability sono nomi: {value!r} non lo è.", "cap_add='NET_ADMIN'")
+        raise InvalidError(f"Qui ci vogliono nomi: {value!r} non lo è.", "cap_add='NET_ADMIN'")
     return () if value is None else (value,) if isinstance(value, str) else tuple(map(str, value))

@@ -71,6 +71,17 @@ class Result:
             print(f"[codice di uscita {self.exit_code}]")
 
 
+class Logs(str):
+    """Quello che un container ha scritto; ``dropped`` sono le righe, le più vecchie, che non ci sono più."""
+
+    dropped: int
+
+    def __new__(cls, text: str, dropped: int = 0) -> Logs:
+        logs = super().__new__(cls, text)
+        logs.dropped = dropped
+        return logs
+
+
 class _Screen:
     """Un flusso: decodifica, ripulisce, mostra fino a un limite, tiene fino a un altro."""
 
@@ -124,7 +135,7 @@ def consume(channel: Channel, *, quiet: bool = False, raise_errors: bool = False
         err.feed(f"{problem}\n".encode(), final=True)
         return Result(problem.exit_code, out.text, err.text)
     err.feed(b"", final=True)
-    code = answer["exit_code"] if isinstance(answer, dict) else answer
+    code = answer.get("exit_code") if isinstance(answer, dict) else answer
     return Result(int(code or 0), out.text, err.text, out.size > KEPT or err.size > KEPT)
 
 

@@ -93,6 +93,10 @@ class Channel:
         """Un segnale al gruppo del processo attaccato a questo canale."""
         self.wire.call("interrupt", channel=self.number, signal=signal)
 
+    def detach(self) -> None:
+        """Lascia il processo senza fermarlo: da qui in poi il canale è finito."""
+        self.wire.call("detach", channel=self.number)
+
     def discard(self) -> None:
         """Da qui le uscite non interessano più: un canale pieno fermerebbe anche le risposte degli altri."""
         self._discarding = True

@@ -7,6 +7,7 @@ per passo, si annulla al contrario quando un passo fallisce, e si disegna.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -43,12 +44,16 @@ class Context:
 
 @dataclass(frozen=True)
 class Operation:
-    """Una cosa sola. Le sottoclassi dicono ``syscall``, ``man`` e come si fa, si racconta, si annulla."""
+    """Una cosa sola. Le sottoclassi dicono ``syscall``, ``man`` e come si fa, si racconta, si annulla.
+
+    ``lasting`` è di ciò che dura quanto il container e non quanto il suo programma: ripartendo lo si ritrova.
+    """
 
     syscall: ClassVar[str] = ""
     man: ClassVar[str] = ""
     where: ClassVar[Literal["lab", "container"]] = "container"
     reversible: ClassVar[bool] = True
+    lasting: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -132,6 +137,15 @@ class Plan:
         self.position = done
         self._states[:done] = other._states[:done]
         self._microseconds[:done] = other._microseconds[:done]
+
+    def lasting(self) -> Plan:
+        """L'inizio del piano, già fatto, che resta anche quando il programma è finito."""
+        done = list(itertools.takewhile(lambda operation: operation.lasting, self.operations[: self.position]))
+        kept = Plan(tuple(done), self.first_index)
+        kept.position = len(done)
+        kept._states = self._states[: len(done)]
+        kept._microseconds = self._microseconds[: len(done)]
+        return kept
 
     def charge(self, microseconds: float) -> None:
         """Segna il costo vero dell'ultima operazione, se era stata fatta prima del tempo."""

@@ -46,6 +46,7 @@ class MakeLayer(Operation):
     syscall: ClassVar[str] = "mkdir"
     man: ClassVar[str] = "mkdir(2)"
     where: ClassVar[Literal["lab", "container"]] = "lab"
+    lasting: ClassVar[bool] = True
 
     def describe(self) -> str:
         return "prepara lo strato scrivibile, vuoto, che sarà solo di questo container"

@@ -11,7 +11,7 @@ from labkit.protocol import Decoder, Frame, Kind, pack, pack_json, pack_stdio
 from labkit.supervisor.loop import Loop
 
 if TYPE_CHECKING:
-    from labkit.supervisor.task import Task
+    from labkit.supervisor.task import Listener, Task
 
 #: Oltre questi byte in coda il client è «intasato»: chi produce si ferma.
 _HIGH = 1 << 20
@@ -25,7 +25,8 @@ class Call:
     """Una richiesta aperta: il canale su cui rispondere e il processo a cui è attaccata.
 
     ``readonly`` è di chi guarda soltanto (logs): non può scrivere al processo né fermarlo. ``early`` tiene
-    lo stdin arrivato prima del processo, per i verbi che ne aspettano uno.
+    lo stdin arrivato prima del processo, per i verbi che ne aspettano uno. ``audience`` è dove sta fra chi
+    ascolta, ``rewrite`` che cosa fa di un pezzo prima di mandarlo.
     """
 
     def __init__(self, connection: Connection, channel: int) -> None:
@@ -34,11 +35,18 @@ class Call:
         self.task: Task | None = None
         self.readonly = False
         self.early: list[bytes] | None = None
+        self.audience: list[Listener] = []
+        self.rewrite: Callable[[int, bytes], bytes] | None = None
+
+    def listen(self, audience: list[Listener]) -> None:
+        """Da adesso ascolta con gli altri di ``audience``, fino alla risposta."""
+        self.audience = audience
+        audience.append(self)
 
     def attach(self, task: Task) -> None:
         """Il processo della richiesta è nato: le sue uscite arrivano qui, e lo stdin che aspettava va a lui."""
         self.task = task
-        task.listeners.append(self)
+        self.listen(task.listeners)
         early, self.early = self.early, None
         for data in early or ():
             task.feed(data)
@@ -54,6 +62,11 @@ class Call:
     def stdin_full(self) -> bool:
         return (self.task.unread if self.task else sum(map(len, self.early or ()))) > _STDIN_LIMIT
 
+    @property
+    def open(self) -> bool:
+        """Se aspetta ancora la sua risposta."""
+        return self.connection.calls.get(self.channel) is self
+
     def answer(self, value: Any = None) -> None:
         """L'ultima risposta: il canale si chiude."""
         self._end(pack_json(Kind.RET, self.channel, value))
@@ -66,13 +79,26 @@ class Call:
         self.connection.send(pack_json(Kind.EVENT, self.channel, value))
 
     def stdio(self, stream: int, data: bytes) -> None:
+        if self.rewrite:
+            data = self.rewrite(stream, data)
         self.connection.send(pack_stdio(self.channel, stream, data))
+
+    @property
+    def congested(self) -> bool:
+        return self.connection.congested
+
+    def when_drained(self, callback: Callable[[], None]) -> None:
+        self.connection.when_drained(callback)
+
+    def leave(self) -> None:
+        """Smette di ascoltare."""
+        if self in self.audience:
+            self.audience.remove(self)
 
     def _end(self, frame: bytes) -> None:
         if self.connection.calls.pop(self.channel, None) is self:
             self.connection.send(frame)
-        if self.task and self in self.task.listeners:
-            self.task.listeners.remove(self)
+        self.leave()
 
 
 class Connection:
@@ -188,8 +214,7 @@ class Connection:
         self.sock.close()
         self._out.clear()
         for call in list(self.calls.values()):
-            if call.task and call in call.task.listeners:
-                call.task.listeners.remove(call)
+            call.leave()
         self.calls.clear()
         callbacks, self._drained = self._drained, []
         for callback in callbacks:

@@ -28,6 +28,9 @@ from labkit.supervisor.zygote import Stdio, become, clean_child
 #: Le operazioni che restano vere: la nascita (senza namespace) e la sessione, che non toccano la macchina.
 _REAL = (CloneInside, NewSession)
 
+#: Una gemella per ogni operazione: due piani uguali restano uguali.
+_TWINS: dict[type[Operation], type[Operation]] = {}
+
 #: I programmi che :func:`perform` sa imitare.
 _PROGRAMS = ("true", "false", "echo", "sleep", "cat", "sh")
 
@@ -38,19 +41,24 @@ def recorded(plan: Plan) -> Plan:
 
 
 def _twin(operation: Operation) -> Operation:
-    kind = type(operation)
     if isinstance(operation, _REAL):
         return operation
+    twin: Operation = object.__new__(_twin_of(type(operation)))
+    twin.__dict__.update(operation.__dict__)
+    return twin
+
+
+def _twin_of(kind: type[Operation]) -> type[Operation]:
+    if kind in _TWINS:
+        return _TWINS[kind]
     methods: dict[str, Any] = {"execute": lambda self, context: None}
-    if isinstance(operation, CloneProcess):
+    if issubclass(kind, CloneProcess):
         methods["execute"] = _clone
-    elif isinstance(operation, Execute):
+    elif issubclass(kind, Execute):
         methods["execute"] = lambda self, context: perform(self.command)
     if kind.reversible:
         methods["undo"] = lambda self, context: None
-    twin: Operation = object.__new__(type(kind.__name__, (kind,), methods))
-    twin.__dict__.update(operation.__dict__)
-    return twin
+    return _TWINS.setdefault(kind, type(kind.__name__, (kind,), methods))
 
 
 def _clone(operation: Operation, context: Context) -> None:
@@ -100,6 +108,9 @@ class FakeLauncher:
 
     def place(self, image: ImageRoot, network: str, *, stepped: bool) -> Placement:
         return self.sandbox.place(network)
+
+    def renew(self, place: Placement) -> Placement:
+        return self.sandbox.renew(place)
 
     def release(self, place: Placement) -> None:
         self.sandbox.release(place)

@@ -40,6 +40,7 @@ class Launcher(Protocol):
     def adapt(self, plan: Plan) -> Plan: ...
     def image(self, name: str) -> ImageRoot: ...
     def place(self, image: ImageRoot, network: str, *, stepped: bool) -> Placement: ...
+    def renew(self, place: Placement) -> Placement: ...
     def release(self, place: Placement) -> None: ...
     def context(self) -> Context: ...
     def discard(self, lab: Plan, context: Context) -> None: ...
@@ -97,6 +98,9 @@ class DirectLauncher:
         elif reserved := self.nursery.reserve(image, network):
             return reserved
         return self.sandbox.place(network)
+
+    def renew(self, place: Placement) -> Placement:
+        return self.sandbox.renew(place)
 
     def release(self, place: Placement) -> None:
         if not self.nursery.give_up(place):
@@ -222,8 +226,12 @@ def container_plan(
     """L'immagine, il posto e le due metà del piano di un container nuovo."""
     image = launcher.image(spec.image)
     place = launcher.place(image, spec.network, stepped=stepped)
-    lab, own = containers.split(launcher.adapt(containers.plan(spec, image, place)))
-    return image, place, lab, own
+    return image, place, *halves(launcher, spec, image, place)
+
+
+def halves(launcher: Launcher, spec: ContainerSpec, image: ImageRoot, place: Placement) -> tuple[Plan, Plan]:
+    """Le due metà del piano di un container in quel posto."""
+    return containers.split(launcher.adapt(containers.plan(spec, image, place)))
 
 
 def exec_plan(launcher: Launcher, pid: int, command: tuple[str, ...], **options: Any) -> Plan:

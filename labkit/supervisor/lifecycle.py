@@ -1,6 +1,7 @@
-"""La vita di un container nel supervisore: nasce da un piano, diventa un programma, finisce, sparisce.
+"""La vita di un container nel supervisore: nasce da un piano, diventa un programma, finisce, riparte, sparisce.
 
-Invariante: quello che un avvio non riuscito ha fatto è disfatto prima che il client lo sappia.
+Invariante: quello che un avvio non riuscito ha fatto è disfatto prima che il client lo sappia; un container
+che ha già vissuto, o che è stato creato per dopo, resta con il suo strato, il suo nome e il suo indirizzo.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from labkit.errors import ConflictError, InvalidError, LabError, from_dict
 from labkit.kernel import capabilities, procfs
 from labkit.model import ContainerSpec, Step
-from labkit.supervisor.launcher import Child, container_plan
+from labkit.supervisor.health import Monitor
+from labkit.supervisor.launcher import Child, container_plan, halves
 from labkit.supervisor.report import ReportReader
 from labkit.supervisor.state import Container
 from labkit.supervisor.task import Task
@@ -61,9 +63,11 @@ class Birth:
         self.on_ready: Callable[[], None] = lambda: None
         self.on_failed: Callable[[LabError], None] = lambda problem: None
         self.on_step: Callable[[Step, LabError | None], None] = lambda step, problem: None
-        task = container.task = Task(server.loop, child.pid, child.pidfd, container.log)
+        task = self.task = container.task = Task(server.loop, child.pid, child.pidfd, container.log, container.audience)
         task.attach_streams(child.stdio.stdin, child.stdio.stdout, child.stdio.stderr)
         task.on_exit.append(self._exited)
+        for listener in container.audience:
+            listener.task = task  # whoever was attached to the last run is attached to this one
         self.report = ReportReader(server.loop, child.report, self._message, task.attach_terminal, self._ended)
         container.birth = self
 
@@ -82,27 +86,28 @@ class Birth:
         """Il filo si è chiuso: o è diventato il programma, o non ce l'ha fatta, o è stato ucciso prima."""
         container = self.container
         container.birth = None
-        if self.problem:
-            destroy(self.server, container)
-            self.on_failed(self.problem)
-        elif container.all_steps()[-2].state == "done":
+        if self.problem is None and container.all_steps()[-2].state == "done":
             last = container.all_steps()[-1]
             container.record_step(replace(last, state="done"))
             container.state = "running"
+            container.kept = True
             container.program = program(container)
-            container.started = time.monotonic()
+            container.started, container.started_at = time.monotonic(), time.time()
             container.first_instruction_ms = (container.started - container.requested) * 1000
-            self.server.state.note("start", container.name)
+            self.server.state.note("start", container)
+            if container.spec.health and container.spec.health.command:
+                container.monitor = Monitor(self.server, container, container.spec.health)
             self.on_ready()
-        else:
-            why = f"Il container «{container.name}» è stato fermato mentre nasceva."
-            problem = ConflictError(why, "lab.ps(all=True)")
-            destroy(self.server, container)
-            self.on_failed(problem)
+            return
+        why = f"Il container «{container.name}» è stato fermato mentre nasceva."
+        problem = self.problem or ConflictError(why, "lab.ps(all=True)")
+        unborn(self.server, container, problem)
+        self.on_failed(problem)
 
     def _exited(self, code: int) -> None:
         self.report.drain()
-        ended(self.server, self.container, code)
+        if self.container.task is self.task:
+            ended(self.server, self.container, code)
 
 
 def program(container: Container) -> int:
@@ -113,7 +118,9 @@ def program(container: Container) -> int:
 
 
 def launch(server: Server, container: Container, *, stdin: bool = False, stepped: bool = False) -> Birth:
-    """Fa nascere il processo del container. Se non nasce, il container sparisce e l'errore si alza."""
+    """Fa nascere il processo del container. Se non nasce l'errore si alza, e il container sparisce (o resta fermo)."""
+    container.manual = False
+    container.started, container.error = 0.0, ""
     try:
         publish(server, container)
         child = server.launcher.start(
@@ -125,12 +132,39 @@ def launch(server: Server, container: Container, *, stdin: bool = False, stepped
             tty=container.spec.tty,
             stepped=stepped,
         )
-    except Exception:
-        destroy(server, container)
+    except Exception as problem:
+        unborn(server, container, problem)
         raise
     for step in container.lab_plan.steps():
         container.record_step(step)
     return Birth(server, container, child)
+
+
+def relaunch(server: Server, container: Container, *, stdin: bool = False) -> Birth:
+    """Un altro giro di un container fermo: un programma nuovo nello stesso strato, con lo stesso nome e indirizzo."""
+    container.requested = time.monotonic()
+    kept = container.lab_plan.lasting()
+    container.place = server.launcher.renew(container.place)
+    container.lab_plan, container.own_plan = halves(server.launcher, container.spec, container.image, container.place)
+    container.lab_plan.inherit(kept)
+    container.context = server.launcher.context()
+    container.steps = []
+    return launch(server, container, stdin=stdin)
+
+
+def unborn(server: Server, container: Container, problem: Exception) -> None:
+    """Un avvio non riuscito: il container sparisce; se è da tenere resta com'era, e sa perché."""
+    if not container.kept:
+        destroy(server, container)
+        return
+    task, container.task = container.task, None
+    if task:
+        task.kill(signal.SIGKILL)
+    unpublish(server, container)
+    container.error = problem.message if isinstance(problem, LabError) else str(problem)
+    container.exit_code = problem.exit_code if isinstance(problem, LabError) else 125
+    container.state = "exited" if container.finished_at else "created"
+    rest(server, container, container.exit_code)
 
 
 def publish(server: Server, container: Container) -> None:
@@ -158,40 +192,102 @@ def unpublish(server: Server, container: Container) -> None:
 
 
 def ended(server: Server, container: Container, code: int) -> None:
-    """Il programma è finito: il container è spento e le sue porte chiuse; con ``remove`` sparisce."""
+    """Il programma è finito: le porte si chiudono; poi riparte, o resta fermo, o (con ``remove``) sparisce."""
     container.exit_code = code
     container.state = "exited"
     unpublish(server, container)
-    if container.started:
-        server.state.note("die", container.name, exit_code=code)
-    _answer_waiters(container, code if container.started else None)
+    if container.monitor:
+        container.monitor.stop()
+    if not container.started:  # killed while it was being born
+        _answer(container.waiters, None)
+        return
+    container.finished_at = time.time()
+    server.state.note("die", container, exit_code=code)
+    _answer(container.next_exit, code)
+    wait = None if container.manual else container.restarts.wait(code, time.monotonic() - container.started)
+    if wait is None:
+        rest(server, container, code)
+        return
+    container.state = "restarting"
+    container.pending = server.loop.after(wait, lambda: _again(server, container))
+
+
+def _again(server: Server, container: Container) -> None:
+    """L'attesa è finita: riparte. Se non ci riesce resta fermo, e ``inspect`` dice perché."""
+    container.pending = None
+    try:
+        relaunch(server, container)
+    except Exception as problem:  # noqa: BLE001  nobody asked: the reason stays in the container
+        if container.state == "restarting":
+            unborn(server, container, problem)
+
+
+def rest(server: Server, container: Container, code: int | None) -> None:
+    """Il container resta fermo: lo sa chi aspetta, e con ``remove`` sparisce."""
+    if container.pending:
+        container.pending.cancel()
+        container.pending = None
+        container.state = "exited"
+    _answer(container.waiters, code)
     if container.spec.remove:
         destroy(server, container)
 
 
-def _answer_waiters(container: Container, code: int | None) -> None:
-    waiters, container.waiters = container.waiters, []
-    for waiter in waiters:
+def _answer(waiters: list[Callable[[int | None], Any]], code: int | None) -> None:
+    asked = waiters[:]
+    waiters.clear()
+    for waiter in asked:
         waiter(code)
+
+
+def halt(server: Server, container: Container, grace: float, stopped: Callable[[int | None], Any]) -> None:
+    """Ferma un container con il suo segnale, e con SIGKILL dopo ``grace`` secondi; ``stopped`` a cosa finita."""
+    task = container.task
+    container.manual = True
+    if container.birth and container.kept and task:  # between two runs: nothing has run yet
+        container.waiters.append(stopped)
+        task.kill(signal.SIGKILL)
+        return
+    if container.pending:
+        rest(server, container, container.exit_code)
+    if not container.alive or task is None:
+        stopped(container.exit_code)
+        return
+    container.waiters.append(stopped)
+    _signal(server, container, task, signal_number(container.spec.stop_signal))
+    server.loop.after(grace, lambda: _signal(server, container, task, signal.SIGKILL))
+
+
+def _signal(server: Server, container: Container, task: Task, number: int) -> None:
+    if task.exit_code is None:
+        server.state.note("kill", container, signal=int(number))
+        task.kill(number)
 
 
 def destroy(server: Server, container: Container) -> None:
     """Toglie un container: processo, strato, indirizzo, nome. Farlo due volte non fa danno."""
+    container.manual = True
     if container.task:
         container.task.kill(signal.SIGKILL)
+    waiting = container.task is None or container.pending is not None  # else its end will tell
+    if container.pending:
+        container.pending.cancel()
+    if container.monitor:
+        container.monitor.stop()
     unpublish(server, container)
     if server.state.containers.get(container.name) is not container:
         return
     server.state.remove(container)
     server.launcher.release(container.place)
     server.launcher.discard(container.lab_plan, container.context)
-    if container.task is None:  # else its end will tell
-        _answer_waiters(container, None)
+    if waiting:
+        _answer(container.waiters, container.exit_code)
+    _answer(container.removal, container.exit_code)
 
 
 def running(server: Server, name: str) -> tuple[Container, Task]:
     """Il container ``name``, che deve girare, e il suo processo."""
     container = server.state.container(name)
     if container.state != "running" or container.task is None:
-        raise ConflictError(f"Il container «{name}» non gira ({container.state}).", "lab.ps(all=True)")
+        raise ConflictError(f"Il container «{container.name}» non gira ({container.state}).", "lab.ps(all=True)")
     return container, container.task

@@ -25,6 +25,21 @@ def _is_child(pid: int) -> bool:
     return True
 
 
+class Timer:
+    """Una scadenza; :meth:`cancel` la toglie, anche se è già passata."""
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self._callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        self._callback = None
+
+    def fire(self) -> None:
+        callback, self._callback = self._callback, None
+        if callback:
+            callback()
+
+
 class Loop:
     """Chi aspetta che cosa. Ogni descrittore ha al massimo chi lo legge e chi lo scrive."""
 
@@ -34,7 +49,7 @@ class Loop:
         self._writers: dict[int, Handler] = {}
         self._children: dict[int, Handler] = {}
         self._unclaimed: dict[int, int] = {}
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._timers: list[tuple[float, int, Timer]] = []
         self._timer_count = 0
         self.running = True
         #: Chiamato quando non c'è niente da fare, finché dice ``True``, un pezzo per volta.
@@ -84,10 +99,12 @@ class Loop:
         elif registered:
             self._selector.unregister(fd)
 
-    def after(self, seconds: float, callback: Callable[[], None]) -> None:
+    def after(self, seconds: float, callback: Callable[[], None]) -> Timer:
         """Chiama ``callback()`` fra ``seconds`` secondi dell'orologio monotono."""
         self._timer_count += 1
-        heapq.heappush(self._timers, (time.monotonic() + seconds, self._timer_count, callback))
+        timer = Timer(callback)
+        heapq.heappush(self._timers, (time.monotonic() + seconds, self._timer_count, timer))
+        return timer
 
     def watch_child(self, pid: int, handler: Handler) -> None:
         """Chiama ``handler(codice)`` quando il figlio ``pid`` finisce, anche se è già finito."""
@@ -130,7 +147,7 @@ class Loop:
         while self.running:
             now = time.monotonic()
             while self._timers and self._timers[0][0] <= now:
-                heapq.heappop(self._timers)[2]()
+                heapq.heappop(self._timers)[2].fire()
             ready = self._selector.select(0)
             while not ready and self.idle():
                 ready = self._selector.select(0)

@@ -46,7 +46,7 @@ class Process:
             raise ConflictError(f"Il processo «{self.label}» sta ancora facendo un'altra cosa.", "aspetta, o p.close()")
         self.call, self._verb = call, verb
         call.task = self.task
-        self.task.listeners.append(call)
+        call.listen(self.task.listeners)
         self._out += pack_json(Kind.CALL, call.channel, {"verb": verb, "args": args})
         self._writable(self.channel.fileno())
 

@@ -6,7 +6,7 @@ Tutto sta nei namespace del supervisore: sull'host non si vede niente.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from labkit.engine.container import Placement
 from labkit.engine.rootfs import ImageRoot
@@ -66,6 +66,11 @@ class Sandbox:
         if network != "bridge":
             return Placement(str(number), folder)
         return Placement(str(number), folder, f"veth{number}", self._take_address(), PREFIX, GATEWAY)
+
+    def renew(self, place: Placement) -> Placement:
+        """Lo stesso posto per un altro giro: il cavo di prima può esserci ancora, e quello nuovo ha un nome suo."""
+        self.places += 1
+        return replace(place, link=f"veth{self.places}") if place.link else place
 
     def _take_address(self) -> str:
         for _ in range(_LAST_ADDRESS):

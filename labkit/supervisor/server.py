@@ -10,6 +10,7 @@ import gc
 import json
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
 from labkit.errors import ConflictError, LabError, ProtocolError
@@ -33,7 +34,7 @@ class Server:
         self.state = State()
         self.state.on_event = self._tell
         self.processes: dict[str, Any] = {}
-        self.followers: list[Call] = []
+        self.followers: list[tuple[Call, Callable[[Event], bool]]] = []
         self.connections: list[Connection] = []
         self.owner: Connection | None = None
 
@@ -59,7 +60,7 @@ class Server:
 
     def disconnected(self, connection: Connection) -> None:
         self.connections.remove(connection)
-        self.followers = [call for call in self.followers if call.connection is not connection]
+        self.followers = [(call, right) for call, right in self.followers if call.connection is not connection]
         if connection is self.owner:
             self.loop.running = False
 
@@ -67,24 +68,37 @@ class Server:
         """Una richiesta: il verbo è cercato in una tabella chiusa, ogni errore torna come dati."""
         from labkit.supervisor.verbs import VERBS
 
-        try:
+        def act() -> None:
             if not isinstance(request, dict) or not isinstance(request.get("args"), dict):
                 raise ProtocolError("Una richiesta deve avere un verbo e degli argomenti.")
             verb = VERBS.get(str(request.get("verb")))
             if verb is None:
                 raise ProtocolError(f"Il laboratorio non conosce il verbo «{request.get('verb')}».")
             verb(self, call, **request["args"])
+
+        self.attempt(call, act, str(request.get("verb")) if isinstance(request, dict) else "")
+
+    def attempt(self, call: Call, act: Callable[[], None], what: str = "") -> None:
+        """Fa qualcosa per una richiesta: un errore è la sua risposta, e il laboratorio va avanti."""
+        try:
+            act()
         except LabError as problem:
             call.fail(problem)
         except OSError as problem:
             call.fail(from_os_error(problem))
         except Exception as problem:  # noqa: BLE001  whatever one request holds, the lab goes on
-            call.fail(ProtocolError(f"Argomenti sbagliati per {request.get('verb')}: {problem}."))
+            call.fail(ProtocolError(f"Argomenti sbagliati per {what}: {problem}."))
+
+    def follow(self, call: Call, right: Callable[[Event], bool]) -> None:
+        """Da adesso a quella richiesta si dicono gli eventi per cui ``right`` è vero."""
+        self.followers.append((call, right))
 
     def _tell(self, event: Event) -> None:
-        """Un evento a chi li segue."""
-        for call in self.followers:
-            call.event(to_json(event))
+        """Un evento a chi li segue; chi ha già avuto la sua ultima risposta non segue più."""
+        self.followers = [(call, right) for call, right in self.followers if call.open]
+        for call, right in self.followers:
+            if right(event):
+                call.event(to_json(event))
 
     def listen(self, ip: str, port: int) -> tuple[socket.socket, int]:
         """Una presa in ascolto nella rete dell'host, chiesta al guardiano."""

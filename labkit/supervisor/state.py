@@ -18,44 +18,17 @@ from labkit.engine.operation import Context, Plan
 from labkit.engine.rootfs import ImageRoot
 from labkit.errors import ConflictError, NotFoundError
 from labkit.model import ContainerInfo, ContainerSpec, ContainerState, Event, Port, Step
+from labkit.supervisor.log import Log
+from labkit.supervisor.restarts import Restarts
 
 if TYPE_CHECKING:
+    from labkit.supervisor.health import Monitor
     from labkit.supervisor.lifecycle import Birth
-    from labkit.supervisor.task import Task
-
-#: Quanto si tiene delle uscite di un container, in byte: le ultime.
-LOG_LIMIT = 1 << 20
+    from labkit.supervisor.loop import Timer
+    from labkit.supervisor.task import Listener, Task
 
 #: Quanti eventi si ricordano.
 EVENT_LIMIT = 1000
-
-
-# A program that writes one byte at a time must not cost a hundred times its log.
-_SMALL = 4096
-_PIECE_COST = 128
-
-
-class Log:
-    """Le ultime uscite di un processo, in ordine, entro un limite di byte."""
-
-    def __init__(self, limit: int = LOG_LIMIT) -> None:
-        self.limit = limit
-        self.size = 0
-        self.pieces: deque[tuple[int, bytes]] = deque()
-
-    def append(self, stream: int, data: bytes) -> None:
-        if self.pieces and self.pieces[-1][0] == stream and len(self.pieces[-1][1]) < _SMALL:
-            data = self._take(-1)[1] + data
-        self.pieces.append((stream, data))
-        self.size += len(data) + _PIECE_COST
-        while self.size > self.limit and len(self.pieces) > 1:
-            self._take(0)
-
-    def _take(self, index: int) -> tuple[int, bytes]:
-        piece = self.pieces[index]
-        del self.pieces[index]
-        self.size -= len(piece[1]) + _PIECE_COST
-        return piece
 
 
 @dataclass
@@ -63,8 +36,12 @@ class Container:
     """Un container del laboratorio.
 
     ``task`` è il suo PID 1; ``program`` il PID del programma, che con ``init`` è un altro: in init non si
-    può guardare, e dei suoi namespace si chiede al programma. Ogni ``waiter`` riceve il codice di uscita,
-    ``None`` se il programma non è mai partito.
+    può guardare, e dei suoi namespace si chiede al programma. ``started`` è l'ora monotona di questo giro, 0
+    finché il programma non parte; ``kept`` di chi resta anche se un avvio non riesce; ``manual`` di chi è stato
+    fermato da qualcuno, e perciò non riparte da solo; ``pending`` la ripartenza che aspetta; ``audience`` chi
+    ascolta le uscite, giro dopo giro. Ogni ``waiter`` riceve il codice di uscita quando il container resta
+    fermo (``None`` se il programma non è mai partito), ogni ``next_exit`` alla prossima fine del programma, ogni
+    ``removal`` quando il container non c'è più.
     """
 
     id: str
@@ -84,11 +61,29 @@ class Container:
     requested: float = field(default_factory=time.monotonic)
     started: float = 0.0
     first_instruction_ms: float = 0.0
+    started_at: float = 0.0
+    finished_at: float = 0.0
+    error: str = ""
+    kept: bool = False
+    manual: bool = False
+    pending: Timer | None = None
+    monitor: Monitor | None = None
     task: Task | None = None
     program: int = 0
     birth: Birth | None = None
+    audience: list[Listener] = field(default_factory=list)
     waiters: list[Callable[[int | None], Any]] = field(default_factory=list)
-    log: Log = field(default_factory=Log)
+    next_exit: list[Callable[[int | None], Any]] = field(default_factory=list)
+    removal: list[Callable[[int | None], Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.log = Log(self.spec.log)
+        self.restarts = Restarts(self.spec.restart)
+
+    @property
+    def alive(self) -> bool:
+        """Se il suo programma c'è: gira, o è in pausa."""
+        return self.state in ("running", "paused")
 
     def info(self) -> ContainerInfo:
         return ContainerInfo(
@@ -98,15 +93,21 @@ class Container:
             command=argv(self.spec, self.image),
             entrypoint=self.image.entrypoint if self.spec.entrypoint is None else self.spec.entrypoint,
             state=self.state,
-            pid=self.program if self.state == "running" else 0,
-            exit_code=self.exit_code,
+            pid=self.program if self.alive else 0,
+            exit_code=None if self.alive else self.exit_code,
             hostname=hostname(self.spec),
             user=self.spec.user or "0",
             network=self.spec.network,
             ip=self.place.ip,
             ports=self.ports,
             created_at=self.created_at,
-            uptime=time.monotonic() - self.started if self.state == "running" else 0.0,
+            started_at=self.started_at,
+            finished_at=self.finished_at,
+            uptime=time.monotonic() - self.started if self.alive else 0.0,
+            restart=self.spec.restart,
+            restart_count=self.restarts.count,
+            health=self.monitor.health() if self.monitor else None,
+            error=self.error,
             first_instruction_ms=self.first_instruction_ms,
         )
 
@@ -174,14 +175,22 @@ class State:
 
     def add(self, container: Container) -> None:
         self.containers[container.name] = container
-        self.note("create", container.name, image=container.spec.image)
+        self.note("create", container, image=container.spec.image)
 
     def remove(self, container: Container) -> None:
         del self.containers[container.name]
-        self.note("destroy", container.name)
+        self.note("destroy", container)
 
-    def note(self, action: str, name: str, **details: Any) -> None:
-        event = Event(time.time(), action, name, details)
+    def rename(self, container: Container, name: str) -> None:
+        """Cambia nome a un container, che resta al suo posto fra gli altri; il suo hostname non cambia."""
+        spec = replace(container.spec, name=self.choose_name(name, 0), hostname=hostname(container.spec))
+        old, container.name, container.spec = container.name, name, spec
+        self.containers = {c.name: c for c in self.containers.values()}
+        self.note("rename", container, old_name=old)
+
+    def note(self, action: str, container: Container, **details: Any) -> None:
+        """È successo ``action`` a un container: si ricorda, e si dice a chi segue."""
+        event = Event(time.time(), action, container.name, details, container.id)
         self.events.append(event)
         self.on_event(event)
 

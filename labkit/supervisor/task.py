@@ -8,19 +8,29 @@ import struct
 import termios
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from labkit.protocol import STDERR, STDOUT
-from labkit.supervisor.state import Log
+from labkit.supervisor.log import Log
 
 if TYPE_CHECKING:
-    from labkit.supervisor.connection import Call
     from labkit.supervisor.loop import Loop
 
 _CHUNK = 65536
 
 #: Quanto può contenere al massimo un tubo (pipe(7), ``pipe-max-size``).
 _PIPE_MAX = 1 << 20
+
+
+class Listener(Protocol):
+    """Chi ascolta le uscite di un processo, ``task`` se gli può anche scrivere; se è intasato il processo aspetta."""
+
+    task: Task | None
+
+    @property
+    def congested(self) -> bool: ...
+    def stdio(self, stream: int, data: bytes) -> None: ...
+    def when_drained(self, callback: Callable[[], None]) -> None: ...
 
 
 class Task:
@@ -30,13 +40,15 @@ class Task:
     processo, quello che resta nei flussi viene letto prima di dire a tutti che è finito.
     """
 
-    def __init__(self, loop: Loop, pid: int, pidfd: int = -1, log: Log | None = None) -> None:
+    def __init__(
+        self, loop: Loop, pid: int, pidfd: int = -1, log: Log | None = None, listeners: list[Listener] | None = None
+    ) -> None:
         self.loop = loop
         self.pid = pid
         self.pidfd = pidfd
         self.log = log
         self.exit_code: int | None = None
-        self.listeners: list[Call] = []
+        self.listeners: list[Listener] = [] if listeners is None else listeners
         self.on_exit: list[Callable[[int], None]] = []
         self._streams: dict[int, int] = {}
         self._stdin = -1
@@ -80,20 +92,20 @@ class Task:
             self._close_stream(fd)
             return
         self._deliver(fd, data)
-        if any(call.connection.congested for call in self.listeners):
+        if any(listener.congested for listener in self.listeners):
             self.loop.pause(fd)
-            for call in self.listeners:
-                call.connection.when_drained(self._resume)
+            for listener in self.listeners:
+                listener.when_drained(self._resume)
 
     def _deliver(self, fd: int, data: bytes) -> None:
         stream = self._streams[fd]
         if self.log:
             self.log.append(stream, data)
-        for call in tuple(self.listeners):  # a client that is gone leaves the list
-            call.stdio(stream, data)
+        for listener in tuple(self.listeners):  # a client that is gone leaves the list
+            listener.stdio(stream, data)
 
     def _resume(self) -> None:
-        if not any(call.connection.congested for call in self.listeners):
+        if not any(listener.congested for listener in self.listeners):
             for fd in self._streams:
                 self.loop.read(fd, self._readable)
 

@@ -7,21 +7,19 @@ Ogni verbo riceve il server, la richiesta e gli argomenti; risponde con ``call.a
 from __future__ import annotations
 
 import os
-import signal as signals
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from labkit.engine import container as containers
 from labkit.engine.userland import names
-from labkit.errors import ConflictError, InvalidError, NotFoundError
-from labkit.kernel import capabilities, namespaces, procfs
+from labkit.errors import InvalidError, NotFoundError
+from labkit.kernel import namespaces, procfs
 from labkit.model import NAMESPACES, to_json
 from labkit.supervisor.connection import Call
-from labkit.supervisor.joining import Join
-from labkit.supervisor.launcher import exec_plan
-from labkit.supervisor.lifecycle import create, destroy, launch, running, signal_number
+from labkit.supervisor.joining import enter
+from labkit.supervisor.lifecycle import create, launch, running, signal_number
+from labkit.supervisor.living import LIFE_VERBS
 from labkit.supervisor.processes import PROCESS_VERBS
+from labkit.supervisor.records import RECORD_VERBS
 from labkit.supervisor.stepping import PLAN_VERBS
 from labkit.supervisor.task import Task
 
@@ -39,8 +37,7 @@ def run(server: Server, call: Call, spec: dict[str, Any], attach: bool = True, s
         return
     birth.on_ready = lambda: call.event({"started": to_json(container.info())})
     call.task = container.task
-    if call.task:
-        call.task.listeners.append(call)
+    call.listen(container.audience)
     container.waiters.append(lambda code: call.answer({"exit_code": code, "info": to_json(container.info())}))
 
 
@@ -60,111 +57,29 @@ def execute(
     container, _ = running(server, name)
     if not command:
         raise InvalidError("exec ha bisogno di un comando.", f"labkit exec {name} ps")
-    size = tuple(window or ())
-    spec = replace(container.spec, tty=tty, window=size, workdir=container.spec.workdir if workdir is None else workdir)
-    environment = containers.environment(spec, container.image, tuple((env or {}).items()))
-    plan = exec_plan(
-        server.launcher,
-        container.program,
-        tuple(command),
-        env=tuple((variable.name, variable.value) for variable in environment),
-        user=spec.user if user is None else user,
-        workdir=spec.workdir,
-        tty=tty,
-        window=spec.window,
-        caps=tuple(sorted(capabilities.compute(spec.cap_add, spec.cap_drop))),
+    exec_id = os.urandom(6).hex()
+    server.state.note("exec_create", container, exec_id=exec_id, command=" ".join(command))
+    join = enter(
+        server, container, call, command, env=env, user=user, workdir=workdir, tty=tty, window=window or (), stdin=stdin
     )
-    pidfd = namespaces.open_process(container.program)
-    try:
-        Join(server, call, plan, pidfd, stdin=stdin, tty=tty)
-    finally:
-        os.close(pidfd)
+
+    def told(code: int | None) -> None:
+        if code is None:
+            server.state.note("exec_start", container, exec_id=exec_id)
+        else:
+            server.state.note("exec_die", container, exec_id=exec_id, exit_code=code)
+
+    join.told = told
 
 
 def ps(server: Server, call: Call, all: bool = False) -> None:
-    chosen = [c for c in server.state.containers.values() if all or c.state == "running"]
+    chosen = [c for c in server.state.containers.values() if all or c.alive or c.state == "restarting"]
     call.answer([to_json(c.info()) for c in chosen])
 
 
 def inspect(server: Server, call: Call, name: str) -> None:
     container = server.state.container(name)
     call.answer(to_json(container.whole()))
-
-
-def logs(server: Server, call: Call, name: str, follow: bool = False) -> None:
-    """Le ultime uscite del container; con ``follow`` anche quelle che verranno, finché gira."""
-    container = server.state.container(name)
-    for stream, data in container.log.pieces:
-        call.stdio(stream, data)
-    if not follow or container.state != "running" or container.task is None:
-        call.answer()
-        return
-    call.task = container.task
-    call.readonly = True
-    container.task.listeners.append(call)
-    container.waiters.append(lambda code: call.answer())
-
-
-def wait(server: Server, call: Call, name: str) -> None:
-    container = server.state.container(name)
-    if container.state == "exited":
-        call.answer(container.exit_code)
-        return
-
-    def ended(code: int | None) -> None:
-        if code is None:
-            call.fail(ConflictError(f"Il container «{name}» è stato tolto prima di partire.", "lab.ps(all=True)"))
-        else:
-            call.answer(code)
-
-    container.waiters.append(ended)
-
-
-def kill(server: Server, call: Call, name: str, signal: str = "SIGKILL") -> None:
-    container, task = running(server, name)
-    number = signal_number(signal)
-    task.kill(number)
-    server.state.note("kill", container.name, signal=number)
-    call.answer()
-
-
-def stop(server: Server, call: Call, name: str, grace: float = 10.0) -> None:
-    """SIGTERM (o il segnale del container), poi SIGKILL dopo ``grace`` secondi; risponde a cosa finita."""
-    if not isinstance(grace, (int, float)) or not grace >= 0:
-        raise InvalidError("I secondi di attesa vanno da zero in su.", "stop(grace=10)")
-    container = server.state.container(name)
-    task = container.task
-    if container.state != "running" or task is None:
-        call.answer(container.exit_code)
-        return
-
-    def stopped(code: int | None) -> None:
-        server.state.note("stop", container.name)
-        call.answer(code)
-
-    container.waiters.append(stopped)
-    task.kill(signal_number(container.spec.stop_signal))
-    server.loop.after(grace, lambda: task.kill(signals.SIGKILL))
-
-
-def rm(server: Server, call: Call, name: str, force: bool = False) -> None:
-    """Toglie un container fermo; con ``force`` anche uno che gira, o un piano a metà."""
-    container = server.state.container(name)
-    if container.state == "running" and not force:
-        raise ConflictError(
-            f"Il container «{container.name}» gira ancora.", f"labkit stop {name}, oppure labkit rm --force {name}"
-        )
-    if container.task is None or container.task.exit_code is not None:
-        destroy(server, container)
-        call.answer()
-        return
-
-    def gone(code: int | None) -> None:
-        destroy(server, container)
-        call.answer()
-
-    container.waiters.append(gone)
-    container.task.kill(signals.SIGKILL)
 
 
 def top(server: Server, call: Call, name: str) -> None:
@@ -245,16 +160,6 @@ def release(server: Server, call: Call, descriptor: int) -> None:
     call.answer()
 
 
-def events(server: Server, call: Call, follow: bool = False) -> None:
-    """Gli eventi fin qui; con ``follow`` anche quelli che verranno, uno per EVENT."""
-    if not follow:
-        call.answer([to_json(event) for event in server.state.events])
-        return
-    for event in server.state.events:
-        call.event(to_json(event))
-    server.followers.append(call)
-
-
 def hello(server: Server, call: Call) -> None:
     call.answer(server.hello())
 
@@ -265,26 +170,22 @@ def shutdown(server: Server, call: Call) -> None:
 
 
 VERBS: dict[str, Callable[..., None]] = {
-    "events": events,
     "exec": execute,
     "hello": hello,
     "hold": hold,
     "images": images,
     "inspect": inspect,
     "interrupt": interrupt,
-    "kill": kill,
-    "logs": logs,
     "namespaces": snapshot,
     "ps": ps,
     "release": release,
     "resize": resize,
-    "rm": rm,
     "rootfs": rootfs,
     "run": run,
     "shutdown": shutdown,
-    "stop": stop,
     "top": top,
-    "wait": wait,
+    **LIFE_VERBS,
     **PLAN_VERBS,
     **PROCESS_VERBS,
+    **RECORD_VERBS,
 }

@@ -98,6 +98,7 @@ def test_an_unknown_backend_is_refused() -> None:
 AFTER: dict[str, Callable[[Lab], object]] = {
     "run": lambda lab: lab.run("busybox", "true"),
     "run detached": lambda lab: lab.run("busybox", "true", detach=True),
+    "create": lambda lab: lab.create("busybox", "true"),
     "plan": lambda lab: lab.plan("busybox", "true"),
     "ps": lambda lab: lab.ps(),
     "container": lambda lab: lab.container("web"),
@@ -106,11 +107,16 @@ AFTER: dict[str, Callable[[Lab], object]] = {
     "process": lambda lab: lab.process(),
     "namespaces": lambda lab: lab.namespaces(),
     "events": lambda lab: lab.events(),
+    "follow_events": lambda lab: next(lab.follow_events()),
 }
 ITS = [
     "status",
+    "health",
     "pid",
     "ip",
+    "start",
+    "restart",
+    "attach",
     "ports",
     "exit_code",
     "plan",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import string
@@ -13,14 +14,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from labkit import Lab
-from labkit.errors import LabError, ProtocolError
+from labkit.errors import LabError, NotFoundError, ProtocolError
 from labkit.protocol import HEADER, MAX_BODY, Decoder, Frame, Kind, pack, pack_json
 from labkit.supervisor.verbs import VERBS
 
 #: Aggiungere un verbo è dare un potere a chi sta sul filo: si fa apposta, anche qui.
 _TABLE = """
-events exec hello hold images inspect interrupt kill logs namespaces plan plan_run plan_step plan_steps plan_undo
-process process_ask process_close ps release resize rm rootfs run shutdown stop top wait
+attach create detach events exec hello hold images inspect interrupt kill logs namespaces plan plan_run plan_step
+plan_steps plan_undo process process_ask process_close ps release rename resize restart rm rootfs run shutdown start
+stop top wait
 """
 KNOWN = _TABLE.split()
 
@@ -98,7 +100,9 @@ SCALARS = st.none() | st.booleans() | st.integers(-(1 << 70), 1 << 70) | st.floa
 VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3), max_leaves=6
 )
-_OPTIONS = "command name env hostname user workdir network publish cap_add labels window"
+_OPTIONS = (
+    "command name env hostname user workdir network publish cap_add labels window restart health log stop_timeout"
+)
 SPECS = st.fixed_dictionaries(
     {"image": st.just("busybox")},
     optional=dict.fromkeys(_OPTIONS.split(), VALUES),
@@ -107,6 +111,7 @@ ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(("all", "attach", "stdin", "follow", "force", "tty"), st.booleans() | VALUES),
     **dict.fromkeys(("name", "command", "env", "user", "workdir", "signal", "image", "label", "verb", "kind"), VALUES),
     **dict.fromkeys(("grace", "window", "channel", "rows", "columns", "pid", "descriptor", "args"), VALUES),
+    **dict.fromkeys(("since", "until", "tail", "filters", "condition", "new", "timestamps"), VALUES),
     "spec": SPECS | VALUES,
 }
 
@@ -126,7 +131,8 @@ def test_no_request_whatever_it_holds_ends_the_lab(lab: Lab, request: dict[str, 
         visitor.wire.open(request["verb"], **request["args"])
     assert lab.images() == ["busybox", "host"]
     for container in lab.ps(all=True):
-        container.rm(force=True)
+        with contextlib.suppress(NotFoundError):  # being born, and not able to
+            container.rm(force=True)
 
 
 # ---- frames

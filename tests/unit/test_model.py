@@ -219,7 +219,7 @@ LIFE = st.builds(
     image=WORD,
     restart=RESTART,
     health=st.none() | CHECK,
-    log=st.builds(LogLimits, st.integers(1, 1 << 20), st.integers(1, 9)),
+    log=st.builds(LogLimits, st.integers(1024, 1 << 20), st.integers(1, 9)),
     stop_timeout=st.floats(0, 100),
 )
 
@@ -273,7 +273,7 @@ def test_a_health_check_knows_what_to_run() -> None:
     assert HealthCheck(("NONE",)).command == ()
 
 
-@pytest.mark.parametrize("wrong", [(0, 1), (1, 0), (LOG_MOST, 2), (-1, -1)])
+@pytest.mark.parametrize("wrong", [(0, 1), (1023, 1), (1024, 0), (LOG_MOST, 2), (-1, -1)])
 def test_the_log_has_a_size_that_the_laboratory_can_keep(wrong: tuple[int, int]) -> None:
     with pytest.raises(InvalidError, match="MiB"):
         LogLimits(*wrong)
