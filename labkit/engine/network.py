@@ -17,6 +17,7 @@ class ConnectVeth(Operation):
     """Un cavo: un capo sul bridge del laboratorio, l'altro (``eth0``) nel namespace di rete nuovo."""
 
     link: str
+    ip: str
 
     syscall: ClassVar[str] = "sendmsg (RTM_NEWLINK)"
     man: ClassVar[str] = "veth(4), rtnetlink(7)"
@@ -27,7 +28,8 @@ class ConnectVeth(Operation):
     def execute(self, context: Context) -> None:
         namespace = rt.open_namespace()
         try:
-            context.netlink.talk(rt.veth_message(self.link, INTERFACE, namespace, context.bridge))
+            hardware = rt.hardware_address(self.ip)
+            context.netlink.talk(rt.veth_message(self.link, INTERFACE, namespace, context.bridge, hardware))
         finally:
             os.close(namespace)
 
@@ -83,4 +85,4 @@ def network_operations(link: str, ip: str, prefix: int, gateway: str) -> list[Op
     """Le operazioni di rete: cavo e indirizzo, oppure solo ``lo`` se ``ip`` è vuoto."""
     if not ip:
         return [ConfigureNetwork()]
-    return [ConnectVeth(link), ConfigureNetwork(ip, prefix, gateway)]
+    return [ConnectVeth(link, ip), ConfigureNetwork(ip, prefix, gateway)]

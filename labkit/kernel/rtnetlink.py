@@ -20,7 +20,7 @@ Message = tuple[int, int, bytes]
 RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_DELADDR, RTM_NEWROUTE = 16, 17, 20, 21, 24
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_CREATE = 1, 4, 0x200, 0x400
 NLMSG_ERROR = 2
-IFLA_IFNAME, IFLA_MASTER, IFLA_LINKINFO, IFLA_NET_NS_FD = 3, 10, 18, 28
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MASTER, IFLA_LINKINFO, IFLA_NET_NS_FD = 1, 3, 10, 18, 28
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
 IFA_ADDRESS, IFA_LOCAL, RTA_GATEWAY = 1, 2, 5
 IFF_UP = 1
@@ -61,12 +61,21 @@ def bridge_message(name: str) -> Message:
     return RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, _link() + _attribute(IFLA_IFNAME, _name(name)) + info
 
 
-def veth_message(name: str, peer: str, peer_namespace: int, master: int) -> Message:
+def hardware_address(ip: str) -> bytes:
+    """L'indirizzo MAC di chi ha quell'IPv4, come lo sceglie Docker: chi riparte ha lo stesso, e i vicini lo ritrovano.
+
+    >>> hardware_address("10.88.0.2").hex(":")
+    '02:42:0a:58:00:02'
+    """
+    return b"\x02\x42" + socket.inet_aton(ip)
+
+
+def veth_message(name: str, peer: str, peer_namespace: int, master: int, hardware: bytes) -> Message:
     """Crea una coppia veth: ``name`` acceso qui e attaccato al bridge ``master``, ``peer`` nell'altro namespace.
 
-    Il capo lontano nasce spento: due capi accesi nello stesso messaggio danno ENOTCONN.
+    Il capo lontano, di indirizzo MAC ``hardware``, nasce spento: due capi accesi nello stesso messaggio danno ENOTCONN.
     """
-    other = _link(up=False) + _attribute(IFLA_IFNAME, _name(peer))
+    other = _link(up=False) + _attribute(IFLA_IFNAME, _name(peer)) + _attribute(IFLA_ADDRESS, hardware)
     other += _attribute(IFLA_NET_NS_FD, struct.pack("=I", peer_namespace))
     info = _attribute(IFLA_INFO_KIND, b"veth") + _attribute(IFLA_INFO_DATA, _attribute(VETH_INFO_PEER, other))
     body = _link() + _attribute(IFLA_IFNAME, _name(name)) + _attribute(IFLA_MASTER, struct.pack("=I", master))

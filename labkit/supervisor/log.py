@@ -109,8 +109,7 @@ def stamp(moment: float) -> bytes:
     >>> stamp(0.25)
     b'1970-01-01T00:00:00.250000Z '
     """
-    microseconds = round(moment * 1e6)
-    seconds, rest = divmod(microseconds, 1_000_000)
+    seconds, rest = divmod(int(moment * 1e6), 1_000_000)
     return time.strftime(f"%Y-%m-%dT%H:%M:%S.{rest:06d}Z ", time.gmtime(seconds)).encode()
 
 

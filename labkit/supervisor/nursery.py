@@ -227,6 +227,6 @@ def rehearse() -> None:
     for operation in pickle.loads(pickle.dumps(operations)):
         operation.describe()
     rt.Netlink().close()
-    rt.veth_message(place.link, "eth0", 0, 0)
+    rt.veth_message(place.link, "eth0", 0, 0, rt.hardware_address(place.ip))
     rt.address_message(0, place.ip, place.prefix)
     rt.default_route_message(place.gateway)
