@@ -9,10 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from labkit.engine.isolation import isolation_operations
+from labkit.engine.isolation import DropBoundingSet, MaskPaths, isolation_operations
 from labkit.engine.network import network_operations
 from labkit.engine.operation import Context, Operation, Plan
-from labkit.engine.rootfs import DEFAULT_PATH, ImageRoot, MakeLayer, WriteIdentity, layer_name, root_operations
+from labkit.engine.rootfs import (
+    DEFAULT_PATH,
+    ImageRoot,
+    MakeLayer,
+    WriteIdentity,
+    layer_name,
+    own_files,
+    root_operations,
+)
 from labkit.environment import Setting, Variable, merge
 from labkit.errors import InvalidError
 from labkit.kernel import capabilities, libc, namespaces
@@ -88,21 +96,31 @@ def hostname(spec: ContainerSpec) -> str:
     return spec.hostname or spec.name.replace("_", "-").replace(".", "-")[:63] or "container"
 
 
+def capability_names(spec: ContainerSpec) -> tuple[str, ...]:
+    """Le capability che avrà, in ordine."""
+    return tuple(sorted(capabilities.compute(spec.cap_add, spec.cap_drop)))
+
+
 def plan(spec: ContainerSpec, image: ImageRoot, place: Placement) -> Plan:
-    """Il piano completo: prima la parte del laboratorio, poi quella del processo che diventa container."""
-    name = hostname(spec)
+    """Il piano completo: prima la parte del laboratorio, poi quella del processo che diventa container.
+
+    Quello che vale per ogni container della stessa immagine viene prima di quello che lo distingue
+    (:func:`common`): così si può fare prima che qualcuno lo chieda.
+    """
+    name, caps = hostname(spec), capability_names(spec)
     operations: list[Operation] = [
         MakeLayer(place.folder, tuple(layer_name(tree.target) for tree in image.trees)),
         CloneProcess(),
     ]
     operations += network_operations(place.link, place.ip, place.prefix, place.gateway)
-    operations += root_operations(image, place.folder, read_only=spec.read_only, identity=WriteIdentity(name, place.ip))
+    operations += [*root_operations(image, place.folder), MaskPaths(), DropBoundingSet(caps)]
+    operations += own_files(image, WriteIdentity(name, place.ip), read_only=spec.read_only)
     operations += isolation_operations(
         hostname=name,
         tty=spec.tty,
         window=spec.window,
         user=spec.user,
-        caps=capabilities.compute(spec.cap_add, spec.cap_drop),
+        caps=caps,
         command=argv(spec, image),
         env=tuple((variable.name, variable.value) for variable in environment(spec, image)),
         workdir=spec.workdir,
@@ -115,3 +133,9 @@ def split(whole: Plan) -> tuple[Plan, Plan]:
     """Le due metà del piano: quella che fa il supervisore e quella che fa il processo nuovo."""
     border = sum(1 for operation in whole.operations if operation.where == "lab")
     return Plan(whole.operations[:border]), Plan(whole.operations[border:], first_index=border + 1)
+
+
+def common(own: Plan) -> Plan:
+    """L'inizio della parte del processo nuovo: i passi che non dipendono da chi sarà il container."""
+    border = [isinstance(operation, WriteIdentity) for operation in own.operations].index(True)
+    return Plan(own.operations[:border], own.first_index)

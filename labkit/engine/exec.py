@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from labkit.engine.container import CONTAINER_NAMESPACES
-from labkit.engine.isolation import DropPrivileges, Execute, LoadSeccomp, NewSession
+from labkit.engine.isolation import DropBoundingSet, DropPrivileges, Execute, LoadSeccomp, NewSession
 from labkit.engine.operation import Context, Operation, Plan
 from labkit.errors import ConflictError, KernelError
 from labkit.kernel import libc, namespaces
@@ -79,6 +79,7 @@ def plan(
         (
             JoinContainer(pid),
             CloneInside(),
+            DropBoundingSet(caps),
             DropPrivileges(user, caps),
             NewSession(tty, window),
             LoadSeccomp(caps),

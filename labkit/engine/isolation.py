@@ -49,6 +49,23 @@ class MaskPaths(Operation):
 
 
 @dataclass(frozen=True)
+class DropBoundingSet(Operation):
+    """Il *bounding set*: le capability che nessun programma del container potrà mai avere, neanche con un setuid."""
+
+    capabilities: tuple[str, ...]
+
+    syscall: ClassVar[str] = "prctl"
+    man: ClassVar[str] = "capabilities(7), prctl(2)"
+    reversible: ClassVar[bool] = False
+
+    def describe(self) -> str:
+        return f"toglie dal bounding set tutte le capability tranne {len(self.capabilities)}: nessuno qui potrà averle"
+
+    def execute(self, context: Context) -> None:
+        capabilities.bound(self.capabilities)
+
+
+@dataclass(frozen=True)
 class SetHostname(Operation):
     """Il nome host del container, nel suo namespace UTS."""
 
@@ -160,7 +177,10 @@ def identify(user: str) -> Identity:
 
 @dataclass(frozen=True)
 class DropPrivileges(Operation):
-    """Utente, capability, no_new_privs: da qui in poi il processo può solo perdere, mai guadagnare."""
+    """Utente, capability, no_new_privs: da qui in poi il processo può solo perdere, mai guadagnare.
+
+    Viene dopo :class:`DropBoundingSet`: un utente che non è root non potrebbe più farlo.
+    """
 
     user: str
     capabilities: tuple[str, ...]
@@ -176,7 +196,6 @@ class DropPrivileges(Operation):
     def execute(self, context: Context) -> None:
         identity = identify(self.user)
         context.undo["identity"] = identity
-        capabilities.bound(self.capabilities)
         try:
             os.setgroups(identity.groups)
         except PermissionError:
@@ -284,19 +303,17 @@ def isolation_operations(
     tty: bool,
     window: tuple[int, ...],
     user: str,
-    caps: frozenset[str],
+    caps: tuple[str, ...],
     command: tuple[str, ...],
     env: tuple[tuple[str, str], ...],
     workdir: str,
     with_init: bool,
 ) -> list[Operation]:
-    """Le operazioni dopo il cambio di radice, nell'ordine."""
-    names = tuple(sorted(caps))
+    """Le operazioni che fanno del processo questo container, nell'ordine: l'ultima è il programma."""
     return [
-        MaskPaths(),
         SetHostname(hostname),
-        DropPrivileges(user, names),
+        DropPrivileges(user, caps),
         NewSession(tty, window),
-        LoadSeccomp(names),
+        LoadSeccomp(caps),
         Execute(command, env, workdir, with_init),
     ]

@@ -261,15 +261,13 @@ class PivotRoot(Operation):
         libc.pivot_root(".", ".")
         libc.umount2(".", libc.MNT_DETACH)
         os.chdir("/")
-        os.close(context.root)
-        context.root = -1
-        context.mountpoint = ""
+        context.mountpoint = ""  # and context.root is still the same directory, by its descriptor
 
 
-def root_operations(image: ImageRoot, folder: str, *, read_only: bool, identity: WriteIdentity) -> list[Operation]:
-    """Le operazioni che fanno la radice di un container da un'immagine, nell'ordine."""
-    operations: list[Operation] = [MountOverlay(tree, folder) for tree in image.trees]
-    operations += [
+def root_operations(image: ImageRoot, folder: str) -> list[Operation]:
+    """Le operazioni che fanno la radice di un container da un'immagine e ci entrano, nell'ordine."""
+    return [
+        *(MountOverlay(tree, folder) for tree in image.trees),
         MountFilesystem("/proc", "proc"),
         MountDev(),
         MountFilesystem(
@@ -278,9 +276,10 @@ def root_operations(image: ImageRoot, folder: str, *, read_only: bool, identity:
         MountFilesystem("/dev/shm", "tmpfs", (("mode", "1777"), ("size", "64m"))),
         MountFilesystem("/dev/mqueue", "mqueue"),
         MountFilesystem("/sys", "sysfs", (), ("ro", "nosuid", "nodev", "noexec")),
-        identity,
+        PivotRoot(),
     ]
-    if read_only:
-        operations.append(ReadOnlyRoot(tuple(tree.target for tree in image.trees)))
-    operations.append(PivotRoot())
-    return operations
+
+
+def own_files(image: ImageRoot, identity: WriteIdentity, *, read_only: bool) -> list[Operation]:
+    """Le operazioni che mettono nella radice i file di questo container, e di nessun altro."""
+    return [identity, *([ReadOnlyRoot(tuple(tree.target for tree in image.trees))] if read_only else [])]

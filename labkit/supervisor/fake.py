@@ -20,7 +20,7 @@ from labkit.engine.rootfs import ImageRoot, Tree
 from labkit.engine.userland import directory, names, unknown
 from labkit.errors import BackendError, CommandError
 from labkit.kernel import libc
-from labkit.model import Feature
+from labkit.model import ContainerSpec, Feature
 from labkit.supervisor.launcher import Child
 from labkit.supervisor.sandbox import Sandbox
 from labkit.supervisor.zygote import Stdio, become, clean_child
@@ -106,8 +106,8 @@ class FakeLauncher:
             raise unknown(name)
         return ImageRoot(name, (Tree("", (f"/{name}",)),))
 
-    def place(self, image: ImageRoot, network: str, *, stepped: bool) -> Placement:
-        return self.sandbox.place(network)
+    def place(self, spec: ContainerSpec, image: ImageRoot, *, stepped: bool) -> Placement:
+        return self.sandbox.place(spec.network)
 
     def renew(self, place: Placement) -> Placement:
         return self.sandbox.renew(place)

@@ -39,7 +39,7 @@ class Launcher(Protocol):
     def features(self) -> list[Feature]: ...
     def adapt(self, plan: Plan) -> Plan: ...
     def image(self, name: str) -> ImageRoot: ...
-    def place(self, image: ImageRoot, network: str, *, stepped: bool) -> Placement: ...
+    def place(self, spec: ContainerSpec, image: ImageRoot, *, stepped: bool) -> Placement: ...
     def renew(self, place: Placement) -> Placement: ...
     def release(self, place: Placement) -> None: ...
     def context(self) -> Context: ...
@@ -91,13 +91,13 @@ class DirectLauncher:
     def image(self, name: str) -> ImageRoot:
         return self.sandbox.image(name)
 
-    def place(self, image: ImageRoot, network: str, *, stepped: bool) -> Placement:
+    def place(self, spec: ContainerSpec, image: ImageRoot, *, stepped: bool) -> Placement:
         """Il posto di un container nuovo: quello di chi è atteso, se è uguale e non si va passo per passo."""
         if stepped:
             self.nursery.clear()
-        elif reserved := self.nursery.reserve(image, network):
+        elif reserved := self.nursery.reserve(spec, image):
             return reserved
-        return self.sandbox.place(network)
+        return self.sandbox.place(spec.network)
 
     def renew(self, place: Placement) -> Placement:
         return self.sandbox.renew(place)
@@ -225,7 +225,7 @@ def container_plan(
 ) -> tuple[ImageRoot, Placement, Plan, Plan]:
     """L'immagine, il posto e le due metà del piano di un container nuovo."""
     image = launcher.image(spec.image)
-    place = launcher.place(image, spec.network, stepped=stepped)
+    place = launcher.place(spec, image, stepped=stepped)
     return image, place, *halves(launcher, spec, image, place)
 
 

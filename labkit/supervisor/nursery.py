@@ -2,15 +2,18 @@
 
 Nascere è la parte cara di un avvio (il kernel fa sei namespace e copia le tabelle delle pagine di
 Python) ed è uguale per tutti: si paga prima, quando il laboratorio non ha altro da fare. E chi ha avviato
-un container spesso ne avvia un altro uguale: per quello un nascituro *atteso* fa prima anche la rete e i
-mount, cioè ogni operazione del piano che dipende solo dall'immagine e dal posto. Il piano resta quello di
-sempre: le operazioni già fatte si riconoscono perché sono uguali, e il loro costo è quello vero.
+un container spesso ne avvia un altro uguale: per quello un nascituro *atteso* è già *caldo*. Ha fatto la
+rete, la radice, le maschere: ogni operazione del piano che dipende solo dall'immagine e dal posto, non da
+chi sarà il container. Il piano resta quello di sempre: le operazioni già fatte si riconoscono perché sono
+uguali, e il loro costo è quello vero.
 
-Invariante: un nascituro diventa un container solo, o finisce senza essere diventato niente.
+Invariante: un nascituro diventa un container solo, o finisce senza essere diventato niente. Fino all'ordine
+non sa niente di nessun container, e quello che ha preparato non lo ha mai usato nessuno.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import select
@@ -20,33 +23,40 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
-from labkit.engine.container import CONTAINER_NAMESPACES, Placement, plan, split
-from labkit.engine.operation import Context, Operation, Plan
-from labkit.engine.rootfs import ImageRoot, MakeLayer, Tree, WriteIdentity
+from labkit.engine.container import CONTAINER_NAMESPACES, Placement, common, plan, split
+from labkit.engine.operation import Context, Plan
+from labkit.engine.rootfs import ImageRoot, MakeLayer, Tree
 from labkit.errors import LabError
 from labkit.kernel import libc, namespaces
 from labkit.kernel import rtnetlink as rt
-from labkit.model import ContainerSpec
-from labkit.supervisor.zygote import Stdio, become, clean_child
+from labkit.model import ContainerSpec, to_json
+from labkit.supervisor.zygote import Stdio, become, clean_child, forget_imports
 
 #: Quanti attesi: due, perché chi ne avvia uno dopo l'altro non aspetti.
 EXPECTED = 2
 
 _MAX_ORDER = 1 << 20
 
+#: Secondi che si concedono a chi si sta ancora preparando.
+_PATIENCE = 2.0
+
 
 @dataclass(frozen=True)
 class Expectation:
-    """Che container ci si aspetta: l'immagine (com'è adesso sul disco) e la rete."""
+    """Che container ci si aspetta: l'immagine (com'è adesso sul disco), la rete, le capability."""
 
+    spec: ContainerSpec
     image: ImageRoot
-    network: str
     stamp: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def of(cls, image: ImageRoot, network: str) -> Expectation:
+    def of(cls, spec: ContainerSpec, image: ImageRoot) -> Expectation:
         lowers = [os.stat(lower) for tree in image.trees for lower in tree.lowers]
-        return cls(image, network, tuple((s.st_dev, s.st_ino, s.st_mtime_ns, s.st_ctime_ns) for s in lowers))
+        stamp = tuple((s.st_dev, s.st_ino, s.st_mtime_ns, s.st_ctime_ns) for s in lowers)
+        wanted = ContainerSpec(
+            spec.image, ("programma",), network=spec.network, cap_add=spec.cap_add, cap_drop=spec.cap_drop
+        )
+        return cls(wanted, image, stamp)
 
 
 @dataclass(frozen=True)
@@ -63,10 +73,12 @@ class Unborn:
     microseconds: float
     place: Placement | None = None
 
-    @property
-    def alive(self) -> bool:
-        """Se aspetta ancora: prima dell'ordine sul filo si può solo leggere la sua fine."""
-        return not select.select([self.channel], [], [], 0)[0]
+    def ready(self) -> bool:
+        """Se ha fatto quello che sapeva e aspetta; chi non ha finito si aspetta, perché è comunque più avanti.
+
+        ``False`` se non c'è riuscito: chi chiede quel container lo farà da capo, e saprà perché.
+        """
+        return bool(select.select([self.channel], [], [], _PATIENCE)[0]) and self.channel.recv(1) != b""
 
     def send(self, own: Plan, stdio: Stdio) -> bool:
         """Gli dice chi sarà e gli dà i suoi flussi; ``False`` se nel frattempo è morto."""
@@ -103,15 +115,15 @@ class Nursery:
         self._last: Unborn | None = None
         self._enabled = True
 
-    def reserve(self, image: ImageRoot, network: str) -> Placement | None:
+    def reserve(self, spec: ContainerSpec, image: ImageRoot) -> Placement | None:
         """Il posto di un atteso che va bene, promesso a chi lo chiede; ``None`` se non c'è."""
-        expectation = Expectation.of(image, network)
+        expectation = Expectation.of(spec, image)
         if expectation != self._expectation:
             self.clear()
             self._expectation = expectation
         while self._expected:
             unborn = self._expected.pop(0)
-            if unborn.alive and unborn.place:
+            if unborn.ready() and unborn.place:
                 self._promised[unborn.place.folder] = unborn
                 return unborn.place
             self._abandon([unborn])
@@ -122,6 +134,9 @@ class Nursery:
         promised = self._promised.pop(place.folder, None) if place else None
         if promised is None:
             promised, self._anyone = self._anyone, None
+            if promised and not promised.ready():
+                self._abandon([promised])
+                promised = None
         self._last = promised
         return promised
 
@@ -163,14 +178,12 @@ class Nursery:
         return self._expectation is not None and len(self._expected) < EXPECTED
 
     def _expected_birth(self, expectation: Expectation) -> Unborn:
-        place = self._place(expectation.network)
-        whole = plan(ContainerSpec(expectation.image.name, network=expectation.network), expectation.image, place)
-        lab, own = split(whole)
+        place = self._place(expectation.spec.network)
+        lab, own = split(plan(expectation.spec, expectation.image, place))
         layer = Plan(tuple(operation for operation in lab.operations if isinstance(operation, MakeLayer)))
         try:
             layer.run(Context())
-            known = [isinstance(operation, WriteIdentity) for operation in own.operations].index(True)
-            return self._birth(layer, Plan(own.operations[:known], own.first_index), place)
+            return self._birth(layer, common(own), place)
         except BaseException:
             layer.rollback(Context())
             self._forget([place])
@@ -187,7 +200,9 @@ class Nursery:
             if pid == 0:
                 clean_child(stdio, (theirs.fileno(), context.netlink.fileno()))
                 wait(known, context, theirs)
-            return Unborn(pid, pidfd, mine, lab, (time.perf_counter_ns() - began) / 1000, place)
+            unborn = Unborn(pid, pidfd, mine, lab, (time.perf_counter_ns() - began) / 1000, place)
+            rehearse()
+            return unborn
         except BaseException:
             mine.close()
             raise
@@ -201,10 +216,9 @@ def wait(known: Plan, context: Context, channel: socket.socket) -> NoReturn:
     """Nel nascituro: fa quello che già sa, aspetta l'ordine e diventa quel container; se il filo si chiude finisce."""
     try:
         rehearse()
-        try:
-            known.run(context)
-        except LabError:
-            pass  # it has undone what it did: who asks for this container will meet the same refusal, and be told
+        forget_imports()
+        known.run(context)
+        channel.send(b"!")
         order, fds, _, _ = socket.recv_fds(channel, _MAX_ORDER, 3)
         if not order:
             os._exit(0)
@@ -220,12 +234,17 @@ def wait(known: Plan, context: Context, channel: socket.socket) -> NoReturn:
 
 
 def rehearse() -> None:
-    """Ripete a vuoto quello che servirà: le pagine di memoria condivise con il supervisore si copiano adesso."""
+    """Ripete a vuoto quello che servirà: le pagine di memoria che padre e figlio condividono si copiano adesso.
+
+    Lo fa il nascituro, e dopo ogni nascita anche il supervisore: copiarle durante un avvio lo rallenterebbe di più.
+    """
+    asked = json.dumps(to_json(ContainerSpec("prova", ("prova",), name="prova")))
+    spec = ContainerSpec.from_json(json.loads(asked))
     image = ImageRoot("prova", (Tree("", ("/",)),))
     place = Placement("0", "/", "veth0", "10.88.0.2", 16, "10.88.0.1")
-    operations: tuple[Operation, ...] = split(plan(ContainerSpec("prova", ("prova",)), image, place))[1].operations
-    for operation in pickle.loads(pickle.dumps(operations)):
-        operation.describe()
+    own = split(plan(spec, image, place))[1]
+    again = Plan(pickle.loads(pickle.dumps(own.operations)), own.first_index)
+    json.dumps([to_json(step) for step in again.steps()])
     rt.Netlink().close()
     rt.veth_message(place.link, "eth0", 0, 0, rt.hardware_address(place.ip))
     rt.address_message(0, place.ip, place.prefix)

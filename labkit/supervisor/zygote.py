@@ -113,15 +113,19 @@ class Report:
         os.close(master)
 
 
+def forget_imports() -> None:
+    """Dopo il cambio di radice un import caricherebbe codice dell'immagine: da qui in poi non può più."""
+    sys.path.clear()
+    sys.path_importer_cache.clear()
+
+
 def become(plan: Plan, context: Context, channel: socket.socket, *, stepped: bool = False) -> NoReturn:
     """Nel figlio: fa la sua parte del piano e diventa il programma; se un passo fallisce lo dice e finisce."""
     report = Report(channel)
     context.terminal = report.open_terminal
     context.release = channel.close
     context.announce = report.announce
-    # After the change of root an import would load code from the image: from here on nothing can.
-    sys.path.clear()
-    sys.path_importer_cache.clear()
+    forget_imports()
     code = 125
     try:
         if stepped:

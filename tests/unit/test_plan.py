@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from labkit.engine import container, exec, isolation, manual, network, rootfs
-from labkit.engine.container import Placement, plan, split
+from labkit.engine.container import Placement, common, plan, split
 from labkit.engine.operation import Context, Operation, Plan
 from labkit.engine.rootfs import ImageRoot, Tree
 from labkit.errors import InvalidError, KernelError, LabError, PlanError
@@ -193,8 +193,9 @@ def test_a_plan_made_is_a_plan_not_begun() -> None:
 def test_the_order_of_a_container_is_the_one_of_the_lesson() -> None:
     assert [step.name for step in plan(spec(read_only=True), IMAGE, PLACE).steps()] == [
         "MakeLayer", "CloneProcess", "ConnectVeth", "ConfigureNetwork", "MountOverlay", "MountOverlay", "MountProc",
-        "MountDev", "MountDevPts", "MountDevShm", "MountDevMqueue", "MountSys", "WriteIdentity", "ReadOnlyRoot",
-        "PivotRoot", "MaskPaths", "SetHostname", "DropPrivileges", "NewSession", "LoadSeccomp", "Execute",
+        "MountDev", "MountDevPts", "MountDevShm", "MountDevMqueue", "MountSys", "PivotRoot", "MaskPaths",
+        "DropBoundingSet", "WriteIdentity", "ReadOnlyRoot", "SetHostname", "DropPrivileges", "NewSession",
+        "LoadSeccomp", "Execute",
     ]  # fmt: skip
 
 
@@ -218,6 +219,19 @@ def test_power_is_given_up_after_the_root_and_before_the_program() -> None:
     names = [step.name for step in plan(spec(), IMAGE, PLACE).steps()]
     assert names.index("PivotRoot") < names.index("DropPrivileges") < names.index("LoadSeccomp")
     assert names[-1] == "Execute"
+
+
+def test_what_comes_first_does_not_depend_on_who_the_container_will_be() -> None:
+    one, other = (
+        common(split(plan(spec(**options), IMAGE, PLACE))[1])
+        for options in (
+            {},
+            {"hostname": "altro", "env": (("A", "b"),), "user": "nobody", "tty": True, "read_only": True},
+        )
+    )
+    assert one == other
+    assert one.operations[-1].name == "DropBoundingSet"
+    assert common(split(plan(spec(cap_add=("NET_ADMIN",)), IMAGE, PLACE))[1]) != one
 
 
 # ---- every operation knows how to tell itself
