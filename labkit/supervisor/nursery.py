@@ -175,6 +175,7 @@ class Nursery:
             # No more processes, namespaces or addresses here: whoever asks for a container is told why.
             self._enabled = False
             return False
+        rehearse()
         return self._expectation is not None and len(self._expected) < EXPECTED
 
     def _expected_birth(self, expectation: Expectation) -> Unborn:
@@ -200,9 +201,7 @@ class Nursery:
             if pid == 0:
                 clean_child(stdio, (theirs.fileno(), context.netlink.fileno()))
                 wait(known, context, theirs)
-            unborn = Unborn(pid, pidfd, mine, lab, (time.perf_counter_ns() - began) / 1000, place)
-            rehearse()
-            return unborn
+            return Unborn(pid, pidfd, mine, lab, (time.perf_counter_ns() - began) / 1000, place)
         except BaseException:
             mine.close()
             raise
