@@ -50,7 +50,7 @@ def clean(args: argparse.Namespace) -> int:
     """toglie quello che resta di laboratori morti (una macchina spenta di colpo), e niente altro"""
     from labkit.client.cleanup import clean as sweep
 
-    return sweep(dry_run=args.dry_run)
+    return sweep(dry_run=args.dry_run, kernels=args.kernels)
 
 
 def _container_command(name: str) -> Command:
@@ -143,6 +143,7 @@ def _options_of_lab(p: Parser) -> None:
 
 def _options_of_clean(p: Parser) -> None:
     p.flag("-n", "--dry-run", help="dice che cosa toglierebbe, senza toglierlo")
+    p.flag("--kernels", help="toglie anche i kernel scaricati per le macchine virtuali")
 
 
 def _options_of_slides(p: Parser) -> None:

@@ -13,13 +13,15 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from labkit import rundir
 from labkit.backends.deb import unpack
 from labkit.errors import BackendError
+
+_LOCK = ".lock"
 
 #: Riceve una riga in italiano su quello che sta succedendo.
 Progress = Callable[[str], None]
@@ -43,6 +45,22 @@ class Package:
 def cache() -> Path:
     """La cartella dei kernel scaricati da questo utente."""
     return Path(rundir.cache(), "kernels")
+
+
+def occupied() -> int:
+    """I byte che i kernel scaricati occupano sul disco."""
+    return sum(path.lstat().st_blocks * 512 for path in cache().rglob("*"))
+
+
+def empty() -> None:
+    """Toglie tutto quello che c'è nella cache dei kernel; ciò che non si può togliere resta."""
+    with alone(silent):
+        for path in cache().iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != _LOCK:  # someone may be waiting on it
+                with suppress(OSError):
+                    path.unlink()
 
 
 def cached(kind: str) -> Path | None:
@@ -130,7 +148,7 @@ def _apt(program: str, *arguments: str, cwd: Path | None = None) -> subprocess.C
 def alone(say: Progress) -> Iterator[None]:
     """Un lavoro alla volta nella cache di questo utente; il blocco finisce con il processo che lo tiene."""
     cache().mkdir(parents=True, exist_ok=True)
-    with (cache() / ".lock").open("w") as lock:
+    with (cache() / _LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -293,11 +293,12 @@ def leave(base: Path, name: str, **changes: Any) -> Path:
 def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of laboratories, on a machine where none can be born: clean does it all by itself."""
 
-    def refused() -> None:
+    def refused(backend: str) -> None:
         raise BackendError("Qui non nasce niente.")
 
     monkeypatch.setattr(lab_module, "Lab", refused)
     monkeypatch.setenv("LABKIT_RUN", str(tmp_path / "base"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "base"
 
 
@@ -339,6 +340,48 @@ def test_clean_says_what_it_could_not_remove(base: Path, tmp_path: Path, capsys:
     assert capsys.readouterr().err == f"Non ho potuto togliere tutto. Rimedio: sudo rm -r {folder} '{layers}'\n"
     assert folder.exists()
     assert layers.exists()
+
+
+@pytest.fixture
+def kernels(base: Path, tmp_path: Path) -> Path:
+    """The cache of one who has used a virtual machine."""
+    folder = tmp_path / "cache" / "labkit" / "kernels"
+    (folder / "uml_6.1").mkdir(parents=True)
+    (folder / "uml_6.1" / "linux").write_bytes(b"k" * 3_000_000)
+    (folder / "vmlinux-1234").write_bytes(b"k" * 1_000_000)
+    (folder / "casa").symlink_to(tmp_path)
+    return folder
+
+
+def test_clean_says_what_the_kernels_take_and_keeps_them(kernels: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["clean"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("Non è rimasto niente.\nI kernel scaricati occupano 4 MB in ")
+    assert said.endswith(f"{kernels}: labkit clean --kernels li toglie.\n")
+    assert cli.main(["clean", "--kernels", "--dry-run"]) == 0
+    assert f"toglierei i kernel scaricati: 4 MB in {kernels}\n" in capsys.readouterr().out
+    assert len(list(kernels.iterdir())) == 3
+
+
+def test_clean_removes_the_kernels_if_asked(kernels: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outside = kernels.parents[2]
+    assert cli.main(["clean", "--kernels"]) == 0
+    assert f"tolti i kernel scaricati: 4 MB in {kernels}." in capsys.readouterr().out
+    assert [path.name for path in kernels.iterdir()] == [".lock"]
+    assert outside.exists()
+    assert cli.main(["clean", "--kernels"]) == 0
+    assert f"In {kernels} non ci sono kernel scaricati.\n" in capsys.readouterr().out
+    assert cli.main(["clean"]) == 0
+    assert capsys.readouterr().out == "Non è rimasto niente.\n"
+
+
+def test_the_kernels_of_a_living_machine_are_not_removed(
+    base: Path, kernels: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leave(base, "uml-1", mode="vm", guard_pid=os.getpid(), guard_starttime=rundir.start_time(os.getpid()))
+    assert cli.main(["clean", "--kernels"]) == 1
+    assert "servono al laboratorio uml-1, che è acceso: non li tolgo. Rimedio: " in capsys.readouterr().err
+    assert (kernels / "uml_6.1" / "linux").exists()
 
 
 # ---- the terminal
