@@ -18,6 +18,8 @@ from labkit.errors import BackendError
 
 MARK = "labkit"
 
+_LONGEST = 107  # sys/un.h: sun_path, without its final NUL
+
 
 @dataclass(frozen=True)
 class LabRecord:
@@ -40,6 +42,10 @@ class LabRecord:
 def base() -> str:
     """La cartella che contiene tutti i laboratori di questo utente."""
     if chosen := os.environ.get("LABKIT_RUN"):
+        if not os.path.isabs(chosen):  # it would be another one in every folder
+            raise BackendError(
+                f"LABKIT_RUN è «{chosen}», che non è un percorso assoluto.", "export LABKIT_RUN=~/.labkit"
+            )
         return chosen
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     if runtime and os.path.isdir(runtime) and os.access(runtime, os.W_OK):
@@ -59,6 +65,11 @@ def start_time(pid: int) -> int:
 def create(record: LabRecord) -> str:
     """Fa la cartella di un laboratorio, tutta o niente: compare con il segno già dentro."""
     root = base()
+    if len(os.fsencode(f"{root}/{record.id}/sock")) > _LONGEST:
+        raise BackendError(
+            f"Il percorso «{root}» è troppo lungo: il nome di una presa ha al massimo {_LONGEST} byte (unix(7)).",
+            "export LABKIT_RUN=~/.labkit",
+        )
     os.makedirs(root, mode=0o700, exist_ok=True)
     info = os.lstat(root)  # in /tmp anyone may have left a link under our name
     if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid():

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from labkit import rundir
 from labkit.errors import BackendError
 
 #: La cartella da cui il processo del laboratorio importa labkit: la stessa del client.
@@ -57,6 +58,9 @@ def start_guard(backend: str, lab_id: str, **more: Any) -> Started:
 
     ``more`` si aggiunge alla sua configurazione.
     """
+    if more and not _on_a_command_line(rundir.base()):
+        raise BackendError(f"La riga di comando di un kernel non sa portare il percorso {rundir.base()!r}.",
+                           "export LABKIT_RUN=~/.labkit")  # fmt: skip
     mine, theirs = socket.socketpair()
     client = os.pidfd_open(os.getpid())
     config = {
@@ -87,3 +91,8 @@ def start_guard(backend: str, lab_id: str, **more: Any) -> Started:
         theirs.close()
         os.close(client)
     return Started(mine, process)
+
+
+def _on_a_command_line(path: str) -> bool:
+    """A kernel reads its command line up to the quotation mark (Documentation/admin-guide/kernel-parameters.rst)."""
+    return path.isprintable() and '"' not in path

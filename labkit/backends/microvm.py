@@ -17,7 +17,7 @@ from labkit.errors import BackendError
 
 #: Il disco della macchina: un file della cartella del laboratorio, che muore con lei.
 DISK = (
-    "-blockdev", "driver=raw,node-name=disk,file.driver=file,file.filename={folder}/disk,file.locking=off",
+    "-blockdev", "driver=raw,node-name=disk,file.driver=file,file.filename=disk,file.locking=off",
     "-device", "virtio-blk-device,drive=disk",
 )  # fmt: skip
 

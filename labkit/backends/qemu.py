@@ -78,11 +78,8 @@ def kernel_arguments(init: str, accel: str, append: Sequence[str] = ()) -> list[
     >>> kernel_arguments("/run/lab/init", "kvm")[:3]
     ['console=ttyS0', 'panic=-1', 'random.trust_cpu=on']
     """
-    if any(character.isspace() for character in init):
-        raise BackendError(f"Il percorso «{init}» ha uno spazio, e la riga di comando del kernel non lo sa portare.",
-                           "export LABKIT_RUN=~/.labkit")  # fmt: skip
     # panic=-1 reboots at once, and -no-reboot turns that into an end. Python asks for random numbers at its start.
-    words = ["console=ttyS0", "panic=-1", "random.trust_cpu=on", "cryptomgr.notests", f"{INIT}={init}"]
+    words = ["console=ttyS0", "panic=-1", "random.trust_cpu=on", "cryptomgr.notests", f'{INIT}="{init}"']
     frequency = tsc.khz() if accel == "tcg" else None
     if frequency:
         words.append(f"tsc_early_khz={frequency}")

@@ -42,7 +42,10 @@ class UmlBackend:
 
 
 def machine(binary: str, modules: str) -> dict[str, Any]:
-    """Quello che il guardiano deve sapere per accendere la macchina; ``{channel}`` e ``{folder}`` li mette lui."""
+    """Quello che il guardiano deve sapere per accendere la macchina; ``{channel}`` e ``{folder}`` li mette lui.
+
+    I nomi senza ``/`` sono della cartella del laboratorio, dove il programma gira: UML non sa portare tutti i percorsi.
+    """
     return {
         "command": [
             binary,
@@ -50,14 +53,14 @@ def machine(binary: str, modules: str) -> dict[str, Any]:
             "rootfstype=hostfs",
             "rootflags=/",
             "ro",
-            "init={folder}/init",
+            'init="{folder}/init"',
             "con=null",
             "con0=null,fd:1",
             "ssl=null",
             "ssl0=fd:{channel}",
             "umid=lab",
-            "uml_dir={folder}/",
-            "ubd0={folder}/disk",
+            "uml_dir=./",
+            "ubd0=disk",
             *_FAST,
         ],
         "env": {"TMPDIR": executable_folder()},

@@ -60,9 +60,10 @@ def files(pids: Iterable[int]) -> dict[str, int]:
     found = {}
     for pid in pids:
         with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+            home = os.readlink(f"/proc/{pid}/cwd")
             for word in re.split(rb"[\0=,]", file.read()):
-                path = os.fsdecode(word)
-                if path.startswith("/") and os.path.isfile(path):
+                path = os.path.join(home, os.fsdecode(word))
+                if os.path.isfile(path):
                     found[path] = os.stat(path).st_blocks * 512
     return found
 

@@ -38,7 +38,7 @@ def keep_watch(config: dict[str, Any], folder: str, wire: socket.socket, door: s
     console = os.open(f"{folder}/console", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     places = {"{channel}": str(theirs.fileno()), "{folder}": folder}
     command = [fill(word, places) for word in config["vm"]["command"]]
-    pid = warden.start(command, config["vm"]["env"], theirs.fileno(), console, config["client_pidfd"])
+    pid = warden.start(command, config["vm"]["env"], folder, theirs.fileno(), console, config["client_pidfd"])
     theirs.close()
     os.close(console)
     pidfd = os.pidfd_open(pid)

@@ -18,10 +18,11 @@ from collections.abc import Collection
 from labkit.kernel import libc, procfs
 
 
-def start(command: list[str], env: dict[str, str], channel: int, console: int, client: int) -> int:
+def start(command: list[str], env: dict[str, str], folder: str, channel: int, console: int, client: int) -> int:
     """Fa nascere il sorvegliante, e lui la macchina; torna il PID del sorvegliante.
 
-    ``channel`` è il descrittore che il programma eredita, ``console`` quello su cui scrive, ``client`` un pidfd.
+    Il programma gira in ``folder``. ``channel`` è il descrittore che eredita, ``console`` quello su cui scrive,
+    ``client`` un pidfd.
     """
     guard = os.pidfd_open(os.getpid())
     pid = os.fork()
@@ -30,7 +31,7 @@ def start(command: list[str], env: dict[str, str], channel: int, console: int, c
         return pid
     try:
         libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
-        program = _become(command, env, channel, console)
+        program = _become(command, env, folder, channel, console)
         pidfd = os.pidfd_open(program)
         # The ends of the wire and of the channel must be of who uses them: the others have to hear when they are gone.
         close_others((0, 1, 2, guard, client, pidfd))
@@ -40,7 +41,7 @@ def start(command: list[str], env: dict[str, str], channel: int, console: int, c
         os._exit(0)
 
 
-def _become(command: list[str], env: dict[str, str], channel: int, console: int) -> int:
+def _become(command: list[str], env: dict[str, str], folder: str, channel: int, console: int) -> int:
     """Il programma della macchina, legato alla vita di chi lo fa nascere."""
     warden = os.getpid()
     pid = os.fork()
@@ -51,6 +52,7 @@ def _become(command: list[str], env: dict[str, str], channel: int, console: int)
         if os.getppid() != warden:  # it was killed before the line above
             os._exit(1)
         os.setsid()
+        os.chdir(folder)
         null = os.open("/dev/null", os.O_RDWR)
         os.dup2(null, 0)
         os.dup2(console, 1)

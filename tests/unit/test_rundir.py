@@ -149,6 +149,19 @@ def test_the_base_is_the_one_chosen_or_the_session_s_or_in_tmp(tmp_path: Path, m
         assert rundir.base() == f"/tmp/labkit-{os.getuid()}"
 
 
+def test_a_base_too_long_for_a_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABKIT_RUN", str(tmp_path / ("è" * 50)))
+    with pytest.raises(BackendError, match=r"troppo lungo.*107 byte.*Rimedio: export LABKIT_RUN="):
+        rundir.create(record())
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_base_that_depends_on_where_one_is_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABKIT_RUN", "~/.labkit")
+    with pytest.raises(BackendError, match="«~/.labkit», che non è un percorso assoluto. Rimedio: export LABKIT_RUN="):
+        rundir.base()
+
+
 def test_a_birth_is_an_instant_and_nobody_has_none() -> None:
     assert rundir.start_time(os.getpid()) > 0
     assert rundir.start_time(1 << 30) == 0
