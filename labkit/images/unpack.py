@@ -13,7 +13,8 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from labkit.errors import InvalidError
@@ -158,8 +159,13 @@ class _Unpacker:
                     raise InvalidError(f"Nello strato «{entry.shown}» non si può creare: {why}.") from None
                 raise
         self._reader.drain()
-        for names in sorted(self._folders, key=len, reverse=True):
-            self._finish_folder(names)
+        for names in sorted(self._folders):
+            self._finish_folder(names, self._folders[names])
+        # A folder that its own owner may not enter is closed only when all that is in it is done.
+        closed = [names for names, facts in self._folders.items() if facts.mode & 0o700 != 0o700]
+        for names in sorted(closed, reverse=True):
+            with suppress(FileNotFoundError, InvalidError):  # a later entry took its place
+                os.fchmod(self.tree.folder(list(names), create=False), self._folders[names].mode)
         return self._done
 
     def _one(self, entry: Entry) -> None:
@@ -324,12 +330,12 @@ class _Unpacker:
                 "servono più subuid (labkit doctor dice quanti ce ne sono)",
             ) from None
 
-    def _finish_folder(self, names: tuple[bytes, ...]) -> None:
+    def _finish_folder(self, names: tuple[bytes, ...], facts: _Facts) -> None:
         try:
             folder = self.tree.folder(list(names), create=False)
         except (FileNotFoundError, InvalidError):  # a later entry took its place
             return
-        self._apply(folder, self._folders[names], header.show(b"/".join(names)))
+        self._apply(folder, replace(facts, mode=facts.mode | 0o700), header.show(b"/".join(names)))
 
 
 def _write(fd: int, data: memoryview) -> None:
