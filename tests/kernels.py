@@ -5,6 +5,7 @@ Ogni utente temporaneo ha una casa nuova, e quindi una cache vuota: senza questo
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import tempfile
@@ -12,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from labkit.backends import kernels
+from labkit.backends import kernels, qemu
+from labkit.errors import BackendError
 
 #: Le variabili con cui labkit accetta un kernel dato a mano.
 NAMES = ("LABKIT_UML", "LABKIT_KERNEL", "LABKIT_MODULES")
@@ -41,6 +43,20 @@ def shared() -> Iterator[None]:
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@functools.cache
+def missing(backend: str) -> str:
+    """Perché qui non si può accendere una macchina ``uml`` o ``qemu``; vuoto se si può."""
+    try:
+        if backend == "uml":
+            kernels.uml(_say)
+        else:
+            qemu.program()
+            kernels.linux(_say)
+    except BackendError as problem:
+        return str(problem)
+    return ""
 
 
 def _say(sentence: str) -> None:

@@ -26,7 +26,8 @@ from tests import kernels, users  # noqa: E402
 
 #: What is tried again as each plain user: everything that asks the kernel for something.
 PLAIN = ("tests/kernel", "tests/contract", "tests/security", "tests/faults")
-PARALLEL = ("-n", "2", "--dist", "loadfile", "-m", "not serial")
+WORKERS = ("-n", "2", "--dist", "loadfile")
+PARALLEL = (*WORKERS, "-m", "not serial")
 SERIAL = ("-m", "serial")
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=5", "--durations-min=5")
 NOTHING_COLLECTED = 5
@@ -72,8 +73,8 @@ def plan(mine: users.Mode) -> list[Part]:
         part
         for who in ("user", "nosub")
         for part in (
-            Part("in parallelo", who, (*PARALLEL, *PLAIN)),
-            Part("una alla volta", who, (*SERIAL, *PLAIN), optional=True),
+            Part("in parallelo", who, (*WORKERS, "-m", "not serial and not once", *PLAIN)),
+            Part("una alla volta", who, ("-m", "serial and not once", *PLAIN), optional=True),
         )
     ]
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from labkit import Lab
+from labkit import Lab, rundir
 from labkit.errors import LabError, NotFoundError, ProtocolError
 from labkit.protocol import HEADER, MAX_BODY, Decoder, Frame, Kind, pack, pack_json
 from labkit.supervisor.verbs import VERBS
@@ -33,7 +33,7 @@ class Raw:
     def __init__(self, lab: Lab) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(5)
-        self.sock.connect(f"{lab.wire.hello['folder']}/sock")
+        self.sock.connect(next(f"{folder}/sock" for folder, record in rundir.live() if record.id == lab.id))
         self.decoder = Decoder()
         self.frames: list[Frame] = []
         assert self.receive().json()["id"] == lab.id
@@ -154,8 +154,9 @@ def test_no_request_whatever_it_holds_ends_the_lab(lab: Lab, request: dict[str, 
     ],
     ids=["http", "kind 0", "kind 99", "too long", "bad JSON", "not UTF-8", "empty", "deep", "long number", "no stream"],
 )
-def test_who_does_not_speak_the_language_is_told_and_shown_the_door(raw: Raw, data: bytes) -> None:
+def test_who_does_not_speak_the_language_is_told_and_shown_the_door(lab: Lab, raw: Raw, data: bytes) -> None:
     if data == pack(Kind.STDIO, 1, b""):
+        lab.run("busybox", "true")  # there must be an event to tell
         raw.sock.sendall(pack_json(Kind.CALL, 1, {"verb": "events", "args": {"follow": True}}))
         assert raw.receive().channel == 1
     assert raw.refusal(data)
