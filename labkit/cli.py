@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from labkit.client.italian import Parser, natural, suggestion
 from labkit.errors import InvalidError, LabError
+from labkit.limits import LIMIT_NAMES
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -53,13 +54,13 @@ def clean(args: argparse.Namespace) -> int:
     return sweep(dry_run=args.dry_run, kernels=args.kernels)
 
 
-def _container_command(name: str) -> Command:
-    """The commands that speak to a laboratory live in their own module: it brings in the whole client."""
+def _container_command(name: str, module: str = "commands") -> Command:
+    """The commands that speak to a laboratory live in modules of their own: they bring in the whole client."""
 
     def command(args: argparse.Namespace) -> int:
-        from labkit.client import commands
+        import importlib
 
-        chosen: Command = getattr(commands, name)
+        chosen: Command = getattr(importlib.import_module(f"labkit.client.{module}"), name)
         return chosen(args)
 
     return command
@@ -87,9 +88,32 @@ def _options_of_run(p: Parser) -> None:
     p.option("--network", "--net", metavar="RETE", default="bridge", help="bridge (predefinita) o none")
     p.option("--cap-add", metavar="NOME", action="append", default=[], help="aggiunge una capability")
     p.option("--cap-drop", metavar="NOME", action="append", default=[], help="toglie una capability")
+    _options_of_limits(p)
     _option_lab(p)
     p.value("image", metavar="IMMAGINE", help="host, busybox o una cartella")
     p.value("command", metavar="COMANDO", nargs=argparse.REMAINDER, help="il programma e i suoi argomenti")
+
+
+def _options_of_limits(p: Parser) -> None:
+    p.option("-m", "--memory", metavar="BYTE", help="quanta memoria al massimo (64m, 1g)")
+    p.option("--memory-swap", metavar="BYTE", help="memoria e swap insieme (-1 senza limite)")
+    p.option("--cpus", metavar="NUMERO", help="quante CPU per volta (0.5)")
+    p.option("-c", "--cpu-shares", metavar="PESO", help="il peso quando le CPU non bastano (1024)")
+    p.option("--cpuset-cpus", metavar="CPU", help="su quali CPU (0-1, 0,3)")
+    p.option("--pids-limit", metavar="NUMERO", help="quanti processi e thread (-1 senza limite)")
+    p.option("--device-read-bps", metavar="DISCO:BYTE", action="append", help="byte al secondo letti da un disco")
+    p.option("--device-write-bps", metavar="DISCO:BYTE", action="append", help="byte al secondo scritti su un disco")
+
+
+def _options_of_update(p: Parser) -> None:
+    _options_of_limits(p)
+    _names(p)
+
+
+def _options_of_stats(p: Parser) -> None:
+    p.flag("--no-stream", help="una volta sola, poi finisce")
+    _option_lab(p)
+    p.value("names", metavar="NOME", nargs="*", help="i container (tutti quelli che girano)")
 
 
 def _options_of_exec(p: Parser) -> None:
@@ -169,6 +193,10 @@ COMMANDS: dict[str, tuple[Callable[[Parser], None], Command, str]] = {
     "logs": (_options_of_logs, _container_command("logs"), "quello che un container ha scritto"),
     "stop": (_options_of_stop, _container_command("stop"), "ferma con SIGTERM e, se non basta, con SIGKILL"),
     "kill": (_options_of_kill, _container_command("kill"), "manda un segnale"),
+    "pause": (_names, _container_command("pause", "accounting"), "ferma i processi dove sono"),
+    "unpause": (_names, _container_command("unpause", "accounting"), "li fa ripartire da dove erano"),
+    "update": (_options_of_update, _container_command("update", "accounting"), "cambia i limiti mentre gira"),
+    "stats": (_options_of_stats, _container_command("stats", "accounting"), "quanta memoria, CPU, disco usano adesso"),
     "rm": (_options_of_rm, _container_command("rm"), "toglie container fermi"),
     "clean": (_options_of_clean, clean, clean.__doc__ or ""),
     "slides": (_options_of_slides, slides, slides.__doc__ or ""),
@@ -232,9 +260,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 #: How the library spells a remedy, and how the same thing is written in a terminal.
-_SPELLINGS = (
+_SPELLINGS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\bnetwork='(\w+)'", r"--network \1"),
     (r"\bpublish=", "-p "),
+    (rf"\b({'|'.join(LIMIT_NAMES)})='?([\w./:-]+)'?", lambda found: f"--{found[1].replace('_', '-')} {found[2]}"),
     (r"\b(name|hostname|workdir|user)='([^']*)'", r"--\1 \2"),
     (r"\benv=\{'(\w+)': '([^']*)'\}", r"-e \1=\2"),
     (r"\benv=\['([^']*)'\]", r"-e \1"),

@@ -18,6 +18,7 @@ from labkit.environment import Setting, Variable
 from labkit.errors import InvalidError
 from labkit.limits import UNLIMITED, Limits
 from labkit.policy import LOG_DEFAULT, NEVER, Health, HealthCheck, LogLimits, RestartPolicy
+from labkit.ports import Port as Port
 from labkit.template import Template
 
 #: Gli otto tipi di namespace, nell'ordine in cui il corso li presenta (namespaces(7)).
@@ -44,53 +45,6 @@ def to_json(value: Any) -> Any:
     if isinstance(value, (tuple, list, set, frozenset)):
         return [to_json(v) for v in value]
     return value
-
-
-@dataclass(frozen=True)
-class Port:
-    """Una porta pubblicata: ``host_ip:host_port`` sulla macchina porta a ``container_port``.
-
-    ``host_port`` 0 vuol dire «una libera qualunque».
-
-    >>> Port.parse("8080:80")
-    Port(container_port=80, host_port=8080, host_ip='127.0.0.1')
-    """
-
-    container_port: int
-    host_port: int = 0
-    host_ip: str = "127.0.0.1"
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.container_port <= 65535 or not 0 <= self.host_port <= 65535:
-            raise InvalidError(
-                f"La porta {self.host_port}:{self.container_port} non esiste: una porta va da 1 a 65535.",
-                "publish='8080:80'",
-            )
-        numbers = self.host_ip.split(".")
-        if len(numbers) != 4 or not all(n.isascii() and n.isdecimal() and int(n) < 256 for n in numbers):
-            raise InvalidError(
-                f"«{self.host_ip}» non è un indirizzo IPv4 di questa macchina.", "publish='127.0.0.1:8080:80'"
-            )
-
-    @classmethod
-    def parse(cls, text: str | int) -> Port:
-        """Legge ``[IP:][PORTA_HOST:]PORTA_CONTAINER[/tcp]`` come l'opzione ``-p`` di docker run."""
-        body, _, proto = str(text).partition("/")
-        parts = body.rsplit(":", 2)
-        if proto not in ("", "tcp") or not all(p.isdecimal() for p in parts[-2:] if p != "" or len(parts) < 3):
-            raise InvalidError(
-                f"Non capisco la porta «{text}»: ci vuole [IP:]PORTA_HOST:PORTA_CONTAINER, solo tcp.",
-                "publish='8080:80'",
-            )
-        ip = parts[0] if len(parts) == 3 else "127.0.0.1"
-        return cls(int(parts[-1]), int(parts[-2] or 0) if len(parts) > 1 else 0, ip)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Port:
-        return cls(int(data["container_port"]), int(data["host_port"]), str(data["host_ip"]))
-
-    def __str__(self) -> str:
-        return f"{self.host_ip}:{self.host_port}->{self.container_port}/tcp"
 
 
 @dataclass(frozen=True)
@@ -328,9 +282,11 @@ class ContainerInfo:
     """Lo stato di un container come lo dà ``inspect``.
 
     ``pid`` è nel namespace pid del laboratorio (0 se non gira); ``created_at``, ``started_at`` e ``finished_at``
-    (l'ultimo avvio, l'ultima fine) in secondi Unix, 0 se mai; ``restart_count`` quante volte è ripartito da
-    solo; ``error`` perché l'ultimo avvio non è riuscito; ``first_instruction_ms`` va dalla richiesta all'execve.
-    ``steps`` ed ``env`` ci sono solo in ``inspect``; ``env`` è l'ambiente con cui parte (il ``Config.Env`` di Docker).
+    (l'ultimo avvio, l'ultima fine) in secondi Unix, 0 se mai; ``restart_count`` quante volte è ripartito da solo;
+    ``limits`` i limiti che valgono, ``warnings`` una riga per quelli che qui non si possono avere, ``oom_killed`` se
+    il kernel lo ha ucciso per la memoria; ``error`` perché l'ultimo avvio non è riuscito; ``first_instruction_ms``
+    va dalla richiesta all'execve. ``steps`` ed ``env`` ci sono solo in ``inspect``; ``env`` è l'ambiente con cui
+    parte (il ``Config.Env`` di Docker).
     """
 
     id: str
@@ -353,6 +309,9 @@ class ContainerInfo:
     restart_count: int = 0
     health: Health | None = None
     error: str = ""
+    limits: Limits = UNLIMITED
+    warnings: tuple[str, ...] = ()
+    oom_killed: bool = False
     first_instruction_ms: float = 0.0
     steps: tuple[Step, ...] = ()
     entrypoint: tuple[str, ...] = ()
@@ -361,12 +320,13 @@ class ContainerInfo:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ContainerInfo:
         values = {f.name: data[f.name] for f in dataclasses.fields(cls) if f.name in data}
-        values["command"] = tuple(values["command"])
+        for name in ("command", "entrypoint", "warnings"):
+            values[name] = tuple(values.get(name, ()))
+        values["limits"] = Limits.from_json(values.get("limits", {}))
         values["ports"] = tuple(Port.from_json(p) for p in values.get("ports", ()))
         values["steps"] = tuple(Step.from_json(s) for s in values.get("steps", ()))
         values["restart"] = RestartPolicy.from_json(values["restart"]) if "restart" in values else NEVER
         values["health"] = Health.from_json(values["health"]) if values.get("health") else None
-        values["entrypoint"] = tuple(values.get("entrypoint", ()))
         values["env"] = tuple(Variable.from_json(v) for v in values.get("env", ()))
         return cls(**values)
 
@@ -375,8 +335,9 @@ class ContainerInfo:
 class Event:
     """Una cosa successa al container ``name`` (``id``), come in ``docker events``; ``time`` in secondi Unix.
 
-    ``action`` è ``create start restart die stop kill pause unpause oom rename health_status exec_create exec_start
-    exec_die destroy``.
+    ``action`` è ``create start restart die stop kill pause unpause update oom rename health_status exec_create
+    exec_start exec_die destroy``. Un ``oom`` dice nei ``details`` chi il kernel ha ucciso: ``process`` e ``pid``, che è
+    quello della macchina (0 e "" dove il diario del kernel non si può leggere).
     """
 
     time: float

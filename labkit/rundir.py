@@ -8,9 +8,11 @@ processo che lo custodiva non c'è più.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
@@ -25,7 +27,8 @@ _LONGEST = 107  # sys/un.h: sun_path, without its final NUL
 class LabRecord:
     """Che cosa c'è scritto in ``lab.json``: il laboratorio, i processi che lo tengono vivo, le sue cose sul disco.
 
-    ``scratch`` è la cartella degli strati, che esiste solo se non possono stare in memoria.
+    ``scratch`` è la cartella degli strati, che esiste solo se non possono stare in memoria; ``cgroups`` sono
+    le cartelle del suo gruppo di processi, una per gerarchia.
     """
 
     id: str
@@ -36,6 +39,7 @@ class LabRecord:
     mode: str
     created: float
     scratch: str = ""
+    cgroups: tuple[str, ...] = ()
     mark: str = MARK
 
 
@@ -90,7 +94,7 @@ def read(folder: str) -> LabRecord | None:
     try:
         with open(f"{folder}/lab.json", encoding="utf-8") as file:
             data = json.load(file)
-        record = LabRecord(**data)
+        record = LabRecord(**{**data, "cgroups": tuple(data.get("cgroups", ()))})
     except (OSError, ValueError, TypeError):
         return None
     return record if record.mark == MARK else None
@@ -144,7 +148,41 @@ def remove(folder: str) -> None:
     record = read(folder)
     if record and record.scratch:
         shutil.rmtree(record.scratch, ignore_errors=True)
+    if record:
+        ours = cgroup_name(record.guard_pid, record.guard_starttime)
+        for group in record.cgroups:
+            if os.path.basename(group).startswith(ours):
+                remove_cgroup(group)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def cgroup_name(pid: int, starttime: int) -> str:
+    """Il nome del cgroup di un laboratorio: il suo guardiano, e il namespace pid in cui quel numero vale."""
+    return f"labkit-{pid}-{starttime}-{os.stat('/proc/self/ns/pid').st_ino}"
+
+
+def remove_cgroup(folder: str, patience: float = 1.0) -> None:
+    """Toglie un cgroup vuoto e quelli che ha dentro; aspetta un poco chi sta finendo (rmdir(2), EBUSY)."""
+    deadline = time.monotonic() + patience
+    for path, _, _ in sorted(os.walk(folder), reverse=True):
+        while True:
+            try:
+                os.rmdir(path)
+            except OSError as problem:
+                if problem.errno == errno.EBUSY and time.monotonic() < deadline:
+                    time.sleep(0.001)
+                    continue
+            break
+
+
+def reap_cgroups(parent: str) -> None:
+    """Toglie da ``parent`` i cgroup dei laboratori morti, anche di chi ha un'altra base: il nome basta a giudicarli."""
+    here = str(os.stat("/proc/self/ns/pid").st_ino)
+    for name in os.listdir(parent) if os.path.isdir(parent) else ():
+        parts = name.removesuffix("-guard").split("-")
+        ours = len(parts) == 4 and parts[0] == MARK and parts[3] == here
+        if ours and parts[1].isdecimal() and parts[2].isdecimal() and start_time(int(parts[1])) != int(parts[2]):
+            remove_cgroup(f"{parent}/{name}", patience=0)
 
 
 def _unfinished() -> Iterator[str]:

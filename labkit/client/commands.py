@@ -19,6 +19,7 @@ from labkit.client.container import Container
 from labkit.client.lab import Lab
 from labkit.client.wire import Channel
 from labkit.errors import ConflictError, InvalidError, LabError, NotFoundError
+from labkit.limits import LIMIT_NAMES
 from labkit.model import ContainerInfo, to_json
 
 
@@ -32,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
             "Con -d il container vivrebbe quanto questo comando: nessun laboratorio è aperto.",
             "apri un notebook con lab = Lab(), oppure togli -d",
         )
-    lab = _connect(args.lab) if shared else Lab()
+    lab = connect(args.lab) if shared else Lab()
     with lab:
         if args.detach:
             container = lab.run(args.image, args.command, detach=True, **wanted)
@@ -47,7 +48,7 @@ def execute(args: argparse.Namespace) -> int:
     if not args.command:
         raise InvalidError("labkit exec: manca il comando da eseguire.", f"labkit exec {args.name} ps")
     _need_terminal(args)
-    with _connect(args.lab) as lab:
+    with connect(args.lab) as lab:
         channel = Container(lab, args.name).open_exec(
             args.command,
             env=args.env,
@@ -66,7 +67,7 @@ def _wanted(args: argparse.Namespace) -> dict[str, Any]:
         name: getattr(args, name)
         for name in (
             "name", "env", "hostname", "read_only", "user", "workdir", "network", "publish", "cap_add", "cap_drop",
-            "tty", "init", "remove",
+            "tty", "init", "remove", *LIMIT_NAMES,
         )
     }  # fmt: skip
     options.spec(args.image, args.command, **wanted)
@@ -128,7 +129,7 @@ def _attached(channel: Channel, args: argparse.Namespace) -> int:
 
 def ps(args: argparse.Namespace) -> int:
     """``labkit ps``: la tabella, gli id (``-q``) o i dati (``--json``)."""
-    with _connect(args.lab) as lab:
+    with connect(args.lab) as lab:
         infos = [ContainerInfo.from_json(row) for row in lab.wire.call("ps", all=args.all)]
     if args.json:
         print(json.dumps([to_json(info) for info in infos], ensure_ascii=False, indent=2))
@@ -166,6 +167,8 @@ def table(infos: list[ContainerInfo], now: float) -> str:
 def _state(info: ContainerInfo) -> str:
     if info.state == "running":
         return f"gira da {ago(info.uptime)}"
+    if info.state == "paused":
+        return "in pausa"
     states = {"created": "creato", "paused": "in pausa", "restarting": f"riparte ({info.exit_code})"}
     return states.get(info.state, f"finito ({info.exit_code})")
 
@@ -186,7 +189,7 @@ def ago(seconds: float) -> str:
 
 def logs(args: argparse.Namespace) -> int:
     """``labkit logs``: i byte come il container li ha scritti, ognuno sul suo flusso."""
-    with _connect(args.lab) as lab:
+    with connect(args.lab) as lab:
         channel = lab.wire.open("logs", name=args.name, follow=args.follow)
         for stream, data in channel:
             out = sys.stdout.buffer if stream == "stdout" else sys.stderr.buffer
@@ -198,23 +201,23 @@ def logs(args: argparse.Namespace) -> int:
 
 def stop(args: argparse.Namespace) -> int:
     """``labkit stop``: come ``docker stop``."""
-    return _each(args, lambda container: container.stop(args.time))
+    return each(args, lambda container: container.stop(args.time))
 
 
 def kill(args: argparse.Namespace) -> int:
     """``labkit kill``: come ``docker kill``."""
-    return _each(args, lambda container: container.kill(args.signal))
+    return each(args, lambda container: container.kill(args.signal))
 
 
 def rm(args: argparse.Namespace) -> int:
     """``labkit rm``: come ``docker rm``."""
-    return _each(args, lambda container: container.rm(args.force))
+    return each(args, lambda container: container.rm(args.force))
 
 
-def _each(args: argparse.Namespace, action: Callable[[Container], object]) -> int:
-    """The same thing to every container named: those that succeed are printed, the others explained."""
+def each(args: argparse.Namespace, action: Callable[[Container], object]) -> int:
+    """La stessa cosa a ogni container nominato: quelli a cui riesce sono scritti, gli altri spiegati."""
     failed = 0
-    with _connect(args.lab) as lab:
+    with connect(args.lab) as lab:
         for name in args.names:
             try:
                 action(Container(lab, name))
@@ -226,7 +229,8 @@ def _each(args: argparse.Namespace, action: Callable[[Container], object]) -> in
     return failed
 
 
-def _connect(lab_id: str) -> Lab:
+def connect(lab_id: str) -> Lab:
+    """Il laboratorio aperto con quell'id, o l'ultimo."""
     try:
         return Lab.connect(lab_id)
     except NotFoundError as problem:

@@ -7,10 +7,12 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, overload
 
+from labkit.backends.choice import tell
 from labkit.client import options, weight
 from labkit.client.output import Logs, Result, clean, consume
 from labkit.client.wire import Channel
-from labkit.errors import LabError, NotFoundError
+from labkit.errors import InvalidError, LabError, NotFoundError
+from labkit.limits import LIMIT_NAMES, Limits, Stats
 from labkit.model import ContainerInfo, to_json
 
 if TYPE_CHECKING:
@@ -223,6 +225,32 @@ class Container:
     def kill(self, signal: str | int = "SIGKILL") -> None:
         """Manda un segnale al programma (signal(7)); con SIGKILL, o con il suo ``stop_signal``, non riparte da solo."""
         self.lab.wire.call("kill", name=self.name, signal=str(signal))
+
+    def update(self, **limits: Any) -> Limits:
+        """Cambia i limiti mentre gira, come ``docker update``: ``update(memory="128m", cpus=1)``.
+
+        I nomi e i valori sono quelli di :meth:`~labkit.client.lab.Lab.run`; 0 toglie un limite. Torna i limiti che
+        valgono adesso; uno che qui non si può avere è detto su stderr.
+        """
+        unknown = sorted(set(limits) - set(LIMIT_NAMES))
+        if unknown:
+            raise InvalidError(f"Limite sconosciuto: {', '.join(unknown)}.", f"i limiti sono {', '.join(LIMIT_NAMES)}")
+        answer = self.lab.wire.call("update", name=self.name, limits=to_json(options.limits(limits)))
+        for line in answer["warnings"]:
+            tell(line)
+        return Limits.from_json(answer["limits"])
+
+    def stats(self) -> Stats:
+        """Il conto di adesso: memoria, CPU, processi, dischi (:class:`~labkit.limits.Stats`), come ``docker stats``."""
+        return Stats.from_json(self.lab.wire.call("stats", name=self.name)[0])
+
+    def pause(self) -> None:
+        """Ferma tutti i suoi processi dove sono, come ``docker pause`` (``cgroup.freeze``)."""
+        self.lab.wire.call("pause", name=self.name)
+
+    def unpause(self) -> None:
+        """I processi riprendono da dove erano."""
+        self.lab.wire.call("unpause", name=self.name)
 
     def rm(self, force: bool = False) -> None:
         """Toglie il container e il suo strato; con ``force`` anche se gira."""

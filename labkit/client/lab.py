@@ -25,6 +25,7 @@ from labkit.client.plan import Plan
 from labkit.client.process import Held, Process
 from labkit.client.wire import Channel, Wire
 from labkit.errors import BackendError, CommandError, ConflictError, InvalidError, LabError, NotFoundError
+from labkit.limits import Stats
 from labkit.model import NAMESPACES, Event, Feature, Kind, ProcessInfo, Snapshot, to_json
 
 if TYPE_CHECKING:
@@ -169,8 +170,10 @@ class Lab:
         spec = _spec(image, command, remove=gone, **wanted)
         if detach:
             info = self.wire.call("run", spec=spec, attach=False)
+            warn(info)
             return Container(self, info["name"], info["id"])
         channel = self.wire.open("run", spec=spec, attach=True, stdin=data is not None)
+        channel.on_event = warn
         feed(channel, data)
         return consume(channel, quiet=quiet)
 
@@ -182,7 +185,9 @@ class Lab:
     def open_run(self, image: Any, command: options.Command = None, **wanted: Any) -> Channel:
         """Come :meth:`run`, ma torna il canale aperto: per chi ha un terminale da attaccarci."""
         spec = _spec(image, command, **wanted)
-        return self.wire.open("run", spec=spec, attach=True, stdin=bool(wanted.get("interactive")))
+        channel = self.wire.open("run", spec=spec, attach=True, stdin=bool(wanted.get("interactive")))
+        channel.on_event = warn
+        return channel
 
     def plan(self, image: Any, command: options.Command = None, **wanted: Any) -> Plan:
         """Un container da fare passo per passo, con le stesse opzioni di :meth:`run`."""
@@ -199,6 +204,10 @@ class Lab:
         """Il container con quel nome (o quell'inizio di id)."""
         info = self.wire.call("inspect", name=name)
         return Container(self, info["name"], info["id"])
+
+    def stats(self) -> list[Stats]:
+        """Il conto di ogni container che gira, adesso: memoria, CPU, processi, dischi (come ``docker stats``)."""
+        return [Stats.from_json(row) for row in self.wire.call("stats")]
 
     def images(self) -> list[str]:
         """Le immagini che si possono usare per nome."""
@@ -341,6 +350,13 @@ class Lab:
 
 def _spec(image: Any, command: options.Command, **wanted: Any) -> dict[str, Any]:
     return dict(to_json(options.spec(image, command, **wanted)))
+
+
+def warn(started: Any) -> None:
+    """Una riga su stderr per ogni limite chiesto che qui non vale: mai in silenzio."""
+    info = started.get("started", started) if isinstance(started, dict) else {}
+    for line in info.get("warnings", ()):
+        tell(line)
 
 
 def _why(name: str, refused: list[LabError]) -> str:

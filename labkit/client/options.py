@@ -188,7 +188,7 @@ NAMES = frozenset({
     "name", "env", "hostname", "read_only", "user", "workdir", "network", "publish", "cap_add", "cap_drop", "tty",
     "window", "interactive", "init", "remove", "restart", "stop_signal", "stop_timeout", "health_cmd",
     "health_interval", "health_timeout", "health_retries", "health_start_period", "no_healthcheck", "log_max_size",
-    "log_max_files",
+    "log_max_files", *LIMIT_NAMES,
 })  # fmt: skip
 
 

@@ -30,6 +30,8 @@ class Channel:
         self.wire = wire
         self.number = number
         self.events: list[Any] = []
+        #: Chiamato per ogni evento, appena arriva.
+        self.on_event: Callable[[Any], None] = lambda value: None
         self.closed = False
         self._discarding = False
         self._frames: queue.Queue[Frame | None] = queue.Queue(_QUEUE)
@@ -59,6 +61,7 @@ class Channel:
         if frame.kind == Kind.EVENT:
             value = frame.json()
             self.events.append(value)
+            self.on_event(value)
             return "event", value
         self.closed = True
         if frame.kind == Kind.ERR:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from labkit.engine.isolation import DropBoundingSet, MaskPaths, isolation_operations
+from labkit.engine.limits import JoinCgroup, MakeCgroup, limit_operations
 from labkit.engine.network import network_operations
 from labkit.engine.operation import Context, Operation, Plan
 from labkit.engine.rootfs import (
@@ -24,6 +25,7 @@ from labkit.engine.rootfs import (
 from labkit.environment import Setting, Variable, merge
 from labkit.errors import InvalidError
 from labkit.kernel import capabilities, libc, namespaces
+from labkit.kernel.cgroups import Cgroup
 from labkit.model import ContainerSpec
 
 #: I namespace nuovi di ogni container. Quello utente è del laboratorio, l'orologio della macchina.
@@ -34,7 +36,8 @@ CONTAINER_NAMESPACES = ("uts", "mount", "pid", "ipc", "net", "cgroup")
 class Placement:
     """Dove il supervisore ha deciso di mettere il container: cose scelte, non ancora fatte.
 
-    ``folder`` è la cartella del suo strato, ``link`` il nome del capo del cavo sul bridge.
+    ``folder`` è la cartella del suo strato, ``link`` il nome del capo del cavo sul bridge, ``group`` il suo
+    cgroup, se qui si possono fare.
     """
 
     id: str
@@ -43,6 +46,7 @@ class Placement:
     ip: str = ""
     prefix: int = 16
     gateway: str = ""
+    group: Cgroup | None = None
 
 
 @dataclass(frozen=True)
@@ -108,10 +112,13 @@ def plan(spec: ContainerSpec, image: ImageRoot, place: Placement) -> Plan:
     (:func:`common`): così si può fare prima che qualcuno lo chieda.
     """
     name, caps = hostname(spec), capability_names(spec)
-    operations: list[Operation] = [
-        MakeLayer(place.folder, tuple(layer_name(tree.target) for tree in image.trees)),
-        CloneProcess(),
-    ]
+    operations: list[Operation] = [MakeCgroup(place.group)] if place.group else []
+    operations.append(MakeLayer(place.folder, tuple(layer_name(tree.target) for tree in image.trees)))
+    if place.group:
+        operations += limit_operations(place.group, spec.limits)
+    operations.append(CloneProcess())
+    if place.group:
+        operations.append(JoinCgroup(place.group))
     operations += network_operations(place.link, place.ip, place.prefix, place.gateway)
     operations += [*root_operations(image, place.folder), MaskPaths(), DropBoundingSet(caps)]
     operations += own_files(image, WriteIdentity(name, place.ip), read_only=spec.read_only)

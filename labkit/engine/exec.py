@@ -7,9 +7,11 @@ from typing import ClassVar
 
 from labkit.engine.container import CONTAINER_NAMESPACES
 from labkit.engine.isolation import DropBoundingSet, DropPrivileges, Execute, LoadSeccomp, NewSession
+from labkit.engine.limits import JoinCgroup
 from labkit.engine.operation import Context, Operation, Plan
 from labkit.errors import ConflictError, KernelError
 from labkit.kernel import libc, namespaces
+from labkit.kernel.cgroups import Cgroup
 
 
 def _ended(problem: KernelError) -> Exception:
@@ -73,10 +75,12 @@ def plan(
     tty: bool,
     window: tuple[int, ...] = (),
     caps: tuple[str, ...],
+    group: Cgroup | None = None,
 ) -> Plan:
-    """Il piano di ``exec``: entra, nasce, perde potere, diventa il programma."""
+    """Il piano di ``exec``: entra nel gruppo e nei namespace, nasce, perde potere, diventa il programma."""
     return Plan(
         (
+            *([JoinCgroup(group, view=False)] if group else []),
             JoinContainer(pid),
             CloneInside(),
             DropBoundingSet(caps),

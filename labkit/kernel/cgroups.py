@@ -28,6 +28,7 @@ FILES = {
     "memory.peak": "memory.max_usage_in_bytes",
     "memory.swap.max": "memory.memsw.limit_in_bytes",
     "memory.events": "memory.oom_control",
+    "memory.oom.group": "",
     "memory.pressure": "",
     "cpu.max": "cpu.cfs_quota_us",
     "cpu.weight": "cpu.shares",
@@ -43,7 +44,16 @@ FILES = {
     "cgroup.kill": "",
 }
 
-_V1_NAMES = {"blkio": "io", "cpuacct": "cpuacct", "name=systemd": ""}
+#: La foglia in cui sta chi governa un gruppo della versione 2: chi ha figli con dei limiti non tiene processi.
+LEAF = "supervisor"
+
+#: Quelli della versione 1 hanno altri nomi; lì il tempo di CPU lo conta un controllore a parte.
+_V1_NAMES = {"blkio": "io"}
+KNOWN = (*CONTROLLERS, "cpuacct")
+
+#: Nella versione 1 e nella 2, il file che c'è solo se il kernel tiene il conto dello swap; come si segna che c'è.
+_SWAP_FILES = {1: "memory.memsw.limit_in_bytes", 2: "memory.swap.max"}
+SWAP = "swap"
 
 
 @dataclass(frozen=True)
@@ -63,7 +73,7 @@ def hierarchies(pid: int | str = "self") -> tuple[Hierarchy, ...]:
 
     Una gerarchia montata fuori dalla vista del processo non c'è.
     """
-    mounts = _mounts()
+    mounts = mounted()
     found = []
     for line in procfs.read(pid, "cgroup").splitlines():
         number, names, path = line.split(":", 2)
@@ -74,16 +84,16 @@ def hierarchies(pid: int | str = "self") -> tuple[Hierarchy, ...]:
                 continue
             folder = target + path[len(root.rstrip("/")) :].rstrip("/")
             if version == 2:
-                found.append(Hierarchy(2, _controllers(folder), folder))
+                found.append(Hierarchy(2, offered(folder), folder))
             else:
                 known = tuple(sorted(_V1_NAMES.get(name, name) for name in wanted))
-                if set(known) & {*CONTROLLERS, "cpuacct"}:
+                if set(known) & set(KNOWN):
                     found.append(Hierarchy(1, known, folder))
             break
     return tuple(sorted(found, key=lambda part: (part.version, part.folder)))
 
 
-def _mounts() -> list[tuple[int, set[str], str, str]]:
+def mounted() -> list[tuple[int, set[str], str, str]]:
     """Le gerarchie montate: versione, opzioni, radice, punto di mount (proc_pid_mountinfo(5)); vince l'ultima."""
     found = []
     for line in procfs.read("self", "mountinfo").splitlines():
@@ -102,7 +112,8 @@ def _plain(path: str) -> str:
     return path
 
 
-def _controllers(folder: str) -> tuple[str, ...]:
+def offered(folder: str) -> tuple[str, ...]:
+    """I controllori che un gruppo della versione 2 ha."""
     try:
         with open(f"{folder}/cgroup.controllers", encoding="ascii") as file:
             return tuple(name for name in file.read().split() if name in CONTROLLERS)
@@ -213,7 +224,7 @@ class Cgroup:
                 # An empty cpuset takes no process: version 1 does not inherit (cpuset(7)).
                 parent = os.path.dirname(part.folder)
                 for file in ("cpuset.mems", "cpuset.cpus"):
-                    _write(f"{part.folder}/{file}", _read(f"{parent}/{file}").strip())
+                    write(f"{part.folder}/{file}", read(f"{parent}/{file}").strip())
         return self
 
     def remove(self) -> bool:
@@ -230,18 +241,33 @@ class Cgroup:
                 gone = False
         return gone
 
+    def offers(self, file: str) -> bool:
+        """Se i gruppi come questo hanno quel file: lo swap si conta solo se il kernel è avviato così."""
+        try:
+            self.path(file)
+        except NotFoundError:
+            return False
+        return file != "memory.swap.max" or any(SWAP in part.controllers for part in self.parts)
+
     def add(self, pid: int = 0) -> None:
         """Mette un processo nel gruppo, e i figli che farà da ora; 0 è chi chiama."""
         for part in self.parts:
-            _write(f"{part.folder}/cgroup.procs", str(pid))
+            write(f"{part.folder}/cgroup.procs", str(pid))
+
+    def leave(self) -> None:
+        """Chi chiama torna nel gruppo che contiene questo, o nella sua foglia (:data:`LEAF`), se ne ha una."""
+        for part in self.parts:
+            above = os.path.dirname(part.folder)
+            leaf = f"{above}/{LEAF}"
+            write(f"{leaf if os.path.isdir(leaf) else above}/cgroup.procs", "0")
 
     def pids(self) -> list[int]:
         """I processi del gruppo, con i PID visti da chi chiama."""
-        return [int(line) for line in _read(f"{self.parts[-1].folder}/cgroup.procs").split()] if self.parts else []
+        return [int(line) for line in read(f"{self.parts[-1].folder}/cgroup.procs").split()] if self.parts else []
 
     def read(self, file: str) -> str:
         """Il testo di un file del gruppo, senza l'ultimo a capo."""
-        return _read(self.path(file)).rstrip("\n")
+        return read(self.path(file)).rstrip("\n")
 
     def write(self, file: str, value: str | int) -> None:
         """Scrive un limite, detto come nella versione 2: ``write("cpu.max", "50000 100000")``."""
@@ -249,21 +275,36 @@ class Cgroup:
         path = self.path(file)
         folder = os.path.dirname(path)
         if self.version("io" if file.startswith("blkio") else file.partition(".")[0]) == 2 or file not in FILES:
-            _write(path, text)
+            write(path, text)
         elif file == "memory.swap.max":
             total = -1 if text == "max" else int(self.read("memory.max")) + int(text)
-            _write(path, str(total))
+            write(path, str(total))
         else:
             for name, spelled in spell(file, text):
                 if name == "memory.limit_in_bytes":
                     self._make_room(spelled)
-                _write(f"{folder}/{name}", spelled)
+                write(f"{folder}/{name}", spelled)
+
+    def saved(self, file: str) -> tuple[tuple[str, str], ...]:
+        """I file veri che :meth:`write` cambierebbe, con quello che c'è scritto adesso: per rimetterlo."""
+        folder = os.path.dirname(self.path(file))
+        two = self.version(file.partition(".")[0]) == 2
+        names = {
+            "cpu.max": ("cpu.cfs_period_us", "cpu.cfs_quota_us"),
+            "io.max": (),
+        }.get(file, (FILES[file],))
+        return tuple((path, read(path)) for path in (f"{folder}/{name}" for name in ((file,) if two else names)))
+
+    def restore(self, saved: tuple[tuple[str, str], ...]) -> None:
+        """Rimette quello che :meth:`saved` aveva letto."""
+        for path, text in saved:
+            write(path, text or "\n")
 
     def _make_room(self, limit: str) -> None:
         """Nella versione 1 il limite della memoria non supera mai quello di memoria e swap insieme: prima si alza."""
         path = self.path("memory.swap.max")
-        if os.path.exists(path) and (limit == "-1" or int(_read(path)) < int(limit)):
-            _write(path, "-1")
+        if os.path.exists(path) and (limit == "-1" or int(read(path)) < int(limit)):
+            write(path, "-1")
 
 
 def cgroup(pid: int | str = "self") -> Cgroup:
@@ -271,7 +312,43 @@ def cgroup(pid: int | str = "self") -> Cgroup:
     return Cgroup(hierarchies(pid))
 
 
-def _read(path: str) -> str:
+def top() -> Cgroup:
+    """Il gruppo più in alto che si vede da qui: in un laboratorio è quello del laboratorio.
+
+    Dei controllori della versione 2 ci sono quelli concessi ai suoi figli (``cgroup.subtree_control``).
+    """
+    seen: dict[str, Hierarchy] = {}
+    for version, options, root, target in mounted():
+        names = tuple(sorted(name for name in (_V1_NAMES.get(o, o) for o in options) if name in KNOWN))
+        if root != "/" or (version == 1 and not names):
+            continue
+        given = granted(target) if version == 2 else names
+        if os.path.exists(f"{target}/{_SWAP_FILES[version]}"):
+            given = (*given, SWAP)
+        seen.setdefault(",".join(names) if version == 1 else "", Hierarchy(version, given, target))
+    return Cgroup(tuple(sorted(seen.values(), key=lambda part: (part.version, part.folder))))
+
+
+def granted(folder: str) -> tuple[str, ...]:
+    """I controllori che un gruppo della versione 2 concede ai suoi figli."""
+    try:
+        return tuple(name for name in read(f"{folder}/cgroup.subtree_control").split() if name in CONTROLLERS)
+    except OSError:
+        return ()
+
+
+def grant(folder: str, controllers: tuple[str, ...]) -> tuple[str, ...]:
+    """Concede ai figli di un gruppo della versione 2 quei controllori; torna quelli che il kernel ha accettato."""
+    for name in controllers:
+        try:
+            write(f"{folder}/cgroup.subtree_control", f"+{name}")
+        except OSError:
+            continue
+    return granted(folder)
+
+
+def read(path: str) -> str:
+    """Il testo di un file."""
     try:
         with open(path, "rb") as file:
             return file.read().decode("utf-8", "replace")
@@ -279,7 +356,8 @@ def _read(path: str) -> str:
         raise from_os_error(problem, "open") from None
 
 
-def _write(path: str, value: str) -> None:
+def write(path: str, value: str) -> None:
+    """Scrive ``value`` con una sola write(2), come vuole il kernel."""
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:

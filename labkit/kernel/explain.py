@@ -83,6 +83,25 @@ _SPECIFIC: dict[tuple[str, int], tuple[str, str]] = {
         "nell'ordine: unshare('time'), time_offset(...), fork()",
     ),
     ("rtnetlink", e.ENODEV): ("qui non c'è un'interfaccia di rete con questo nome", "p.links() dice quali ci sono"),
+    ("cpuset.cpus", e.ERANGE): ("una di quelle CPU qui non c'è", "nproc dice quante ce ne sono: da 0 in su"),
+    ("cpuset.cpus", e.EINVAL): ("una di quelle CPU qui non c'è", "nproc dice quante ce ne sono: da 0 in su"),
+    ("memory.limit_in_bytes", e.EBUSY): (
+        "il gruppo usa già più memoria di così, e il kernel non riesce a riprendersela",
+        "un limite più alto, oppure ferma il programma",
+    ),
+    ("io.max", e.ENODEV): ("i limiti valgono per un disco intero, non per una sua parte", "lsblk dice quali sono"),
+    ("blkio.throttle.read_bps_device", e.ENODEV): (
+        "i limiti valgono per un disco intero, non per una sua parte",
+        "lsblk dice quali sono",
+    ),
+    ("blkio.throttle.write_bps_device", e.ENODEV): (
+        "i limiti valgono per un disco intero, non per una sua parte",
+        "lsblk dice quali sono",
+    ),
+    ("cgroup.subtree_control", e.EBUSY): (
+        "un gruppo della versione 2 che tiene dei processi non può dare limiti ai suoi figli",
+        "sposta prima i processi in un gruppo figlio",
+    ),
     ("fsmount", e.EPERM): ("il kernel non lascia montare questo filesystem in questo namespace utente", ""),
 }
 
@@ -90,7 +109,8 @@ _SPECIFIC: dict[tuple[str, int], tuple[str, str]] = {
 def error(syscall: str, number: int, path: str = "") -> KernelError:
     """L'errore di ``syscall`` con errno ``number``: messaggio in italiano, rimedio, pagina del manuale."""
     general = (_GENERAL.get(number, os.strerror(number)), "")
-    why, remedy = _SPECIFIC.get((path, number)) or _SPECIFIC.get((syscall, number), general)
+    file = os.path.basename(path)
+    why, remedy = next((found for key in (path, file, syscall) if (found := _SPECIFIC.get((key, number)))), general)
     where = f" su «{path}»" if path else ""
     name = e.errorcode.get(number, str(number))
     return KernelError(f"{syscall}(2){where}: {name}, {why}.", remedy, errno=number, syscall=syscall, path=path)

@@ -20,6 +20,7 @@ from labkit.engine.rootfs import ImageRoot, Tree
 from labkit.engine.userland import directory, names, unknown
 from labkit.errors import BackendError, CommandError
 from labkit.kernel import libc
+from labkit.kernel.cgroups import CONTROLLERS, SWAP, Cgroup, Hierarchy
 from labkit.model import ContainerSpec, Feature
 from labkit.supervisor.launcher import Child
 from labkit.supervisor.sandbox import Sandbox
@@ -91,7 +92,9 @@ class FakeLauncher:
     """Un :class:`~labkit.supervisor.launcher.Launcher` che non tocca il kernel."""
 
     def __init__(self) -> None:
-        self.sandbox = Sandbox("/laboratorio-finto", "fake")
+        self.group = Cgroup((Hierarchy(2, (*CONTROLLERS, SWAP), "/laboratorio-finto/cgroup"),))
+        self.reasons: dict[str, str] = {}
+        self.sandbox = Sandbox("/laboratorio-finto", "fake", group=self.group)
 
     def features(self) -> list[Feature]:
         return [Feature("fake", "laboratorio finto, per le prove", True)]
@@ -145,6 +148,10 @@ class FakeLauncher:
     def rest(self) -> bool:
         """Nessuno nasce prima del tempo."""
         return False
+
+    def sweep(self, keep: set[str]) -> bool:
+        """Non c'è niente da togliere."""
+        return True
 
     def worker(self) -> Child:
         raise BackendError("Il laboratorio finto non ha processi da guidare a mano.", "Lab(backend='direct')")

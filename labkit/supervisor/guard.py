@@ -25,7 +25,9 @@ from labkit.errors import BackendError, LabError
 from labkit.kernel import libc, namespaces
 from labkit.kernel.explain import from_os_error
 from labkit.protocol import Kind, pack_json
+from labkit.supervisor import labgroup
 from labkit.supervisor.idmap import enter_user_namespace, subordinate_ids
+from labkit.supervisor.labgroup import LabGroup
 
 #: I namespace del laboratorio, oltre a quello utente.
 LAB_NAMESPACES = ("uts", "mount", "pid", "ipc", "net", "cgroup")
@@ -55,19 +57,29 @@ def guard(config: dict[str, Any], wire: socket.socket) -> None:
     os.umask(0o077)
     pid = os.getpid()
     mode = choose_mode(config["backend"])
+    starttime = rundir.start_time(pid)
+    lab = LabGroup()
+    if mode in ("root", "user", "nosub"):
+        lab = labgroup.choose(rundir.cgroup_name(pid, starttime))
+        for group in lab.folders:
+            rundir.reap_cgroups(os.path.dirname(group))
     record = rundir.LabRecord(
         id=config["id"],
         guard_pid=pid,
-        guard_starttime=rundir.start_time(pid),
+        guard_starttime=starttime,
         client_pid=config["client_pid"],
         backend=config["backend"],
         mode=mode,
         created=time.time(),
         scratch=rundir.scratch(config["id"]),
+        cgroups=lab.folders,
     )
     config["scratch"] = record.scratch
     folder = rundir.create(record)
     try:
+        labgroup.make(lab)
+        config["cgroup"] = lab.to_json()
+        config["kmsg"] = labgroup.kernel_log()
         os.mkdir(f"{folder}/lab", 0o711)
         door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         door.bind(f"{folder}/sock")
@@ -79,6 +91,7 @@ def guard(config: dict[str, Any], wire: socket.socket) -> None:
         else:
             keep_watch(config, mode, folder, wire, door)
     finally:
+        labgroup.leave(lab)
         rundir.remove(folder)
 
 
@@ -134,6 +147,8 @@ def become_supervisor(config: dict[str, Any], wire: socket.socket, door: socket.
 
     status = 70
     try:
+        if "cgroup" in config:
+            labgroup.enter(LabGroup.from_json(config["cgroup"]))
         serve_lab(config, wire, door, guard)
         status = 0
     except LabError as error:

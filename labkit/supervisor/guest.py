@@ -16,6 +16,7 @@ import tty
 from typing import Any, NoReturn
 
 from labkit.kernel import libc, modules, mounts, namespaces
+from labkit.supervisor import labgroup
 from labkit.supervisor.guard import LAB_NAMESPACES, become_supervisor
 from labkit.supervisor.loop import Loop
 from labkit.supervisor.mux import Mux
@@ -103,6 +104,8 @@ def live(config: dict[str, Any], channel: int) -> None:
     door.listen(16)
     wire, wire_there = socket.socketpair()
     guard, guard_there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    group = labgroup.choose("labkit")
+    labgroup.make(group)
     pid, pidfd = libc.clone3(namespaces.flags(LAB_NAMESPACES))
     if pid == 0:
         for end in (wire, guard):
@@ -110,6 +113,7 @@ def live(config: dict[str, Any], channel: int) -> None:
         os.close(channel)
         # No user namespace: here the lab is root for real, of a kernel of its own.
         world = {**config, "mode": "vm", "folder": FOLDER, "scratch": f"{FOLDER}/scratch"}
+        world |= {"cgroup": group.to_json(), "kmsg": labgroup.kernel_log()}
         become_supervisor(world, wire_there, door, guard_there)
     for end in (wire_there, guard_there, door):
         end.close()

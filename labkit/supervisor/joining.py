@@ -112,6 +112,7 @@ def enter(
         tty=tty,
         window=spec.window,
         caps=tuple(sorted(capabilities.compute(spec.cap_add, spec.cap_drop))),
+        group=container.place.group,
     )
     pidfd = namespaces.open_process(container.program)
     try:

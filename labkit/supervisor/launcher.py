@@ -14,8 +14,10 @@ from labkit.engine.rootfs import ImageRoot, MakeLayer, remove_tree
 from labkit.engine.userland import names
 from labkit.kernel import libc
 from labkit.kernel import rtnetlink as rt
+from labkit.kernel.cgroups import Cgroup
 from labkit.model import ContainerSpec, Feature
 from labkit.supervisor import sandbox as sandboxes
+from labkit.supervisor.labgroup import LabGroup, limit_features
 from labkit.supervisor.nursery import Nursery, Unborn
 from labkit.supervisor.zygote import Stdio, become, clean_child
 
@@ -34,7 +36,13 @@ class Child:
 
 
 class Launcher(Protocol):
-    """Quello che i verbi chiedono a un motore, vero o finto."""
+    """Quello che i verbi chiedono a un motore, vero o finto.
+
+    ``group`` è il cgroup del laboratorio, ``reasons`` perché manca quello che manca.
+    """
+
+    group: Cgroup
+    reasons: dict[str, str]
 
     def features(self) -> list[Feature]: ...
     def adapt(self, plan: Plan) -> Plan: ...
@@ -51,6 +59,7 @@ class Launcher(Protocol):
     def worker(self) -> Child: ...
     def forward(self, listener: socket.socket, address: tuple[str, int]) -> int: ...
     def rest(self) -> bool: ...
+    def sweep(self, keep: set[str]) -> bool: ...
 
 
 class DirectLauncher:
@@ -58,8 +67,11 @@ class DirectLauncher:
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.config = config
-        self.sandbox = sandboxes.build(config["folder"], config["mode"], config["scratch"])
-        self.nursery = Nursery(self.context, self.sandbox.place, self.sandbox.forget)
+        self.sandbox = sandboxes.build(
+            config["folder"], config["mode"], config["scratch"], LabGroup.from_json(config["cgroup"])
+        )
+        self.group, self.reasons = self.sandbox.group, self.sandbox.reasons
+        self.nursery = Nursery(self.context, self.sandbox.place, self.sandbox.new_group, self.sandbox.forget)
 
     def features(self) -> list[Feature]:
         mode = self.sandbox.mode
@@ -83,6 +95,7 @@ class DirectLauncher:
                 "" if time else "Lab(backend='qemu')" if mode == "vm" else "usa il kernel della tua distribuzione",
             ),
             Feature("images", "immagini che non si scaricano", True, ", ".join(names())),
+            *limit_features(self.group, self.reasons),
         ]
 
     def adapt(self, plan: Plan) -> Plan:
@@ -93,10 +106,9 @@ class DirectLauncher:
 
     def place(self, spec: ContainerSpec, image: ImageRoot, *, stepped: bool) -> Placement:
         """Il posto di un container nuovo: quello di chi è atteso, se è uguale e non si va passo per passo."""
-        if stepped:
-            self.nursery.clear()
-        elif reserved := self.nursery.reserve(spec, image):
-            return reserved
+        if not stepped:
+            return self.nursery.reserve(spec, image)
+        self.nursery.clear()
         return self.sandbox.place(spec.network)
 
     def renew(self, place: Placement) -> Placement:
@@ -116,8 +128,9 @@ class DirectLauncher:
 
     def discard(self, lab: Plan, context: Context) -> None:
         """Toglie lo strato di un container finito; se è grande in un figlio, perché il ciclo non aspetti il disco."""
-        layer = lab.operations[0]
-        if lab.position == 0 or not isinstance(layer, MakeLayer) or remove_tree(layer.folder, _SMALL_LAYER) > 0:
+        done = lab.operations[: lab.position]
+        layer = next((operation for operation in done if isinstance(operation, MakeLayer)), None)
+        if layer is None or remove_tree(layer.folder, _SMALL_LAYER) > 0:
             return
         pid, pidfd = libc.clone3(0)
         if pid == 0:
@@ -132,9 +145,9 @@ class DirectLauncher:
     ) -> Child:
         """Fa la parte del laboratorio (l'ultima operazione è la nascita) e nel figlio il resto."""
         stdio = Stdio(stdin=stdin, tty=tty)
-        while not stepped and (unborn := self.nursery.take(place)):
-            if child := self._adopt(unborn, lab, own, context, stdio):
-                return child
+        unborn = None if stepped else self.nursery.take(place)
+        if unborn and (child := self._adopt(unborn, lab, own, context, stdio)):
+            return child
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # Born in the lab's network namespace, used from the container's: the lab end of the cable.
         context.netlink = rt.Netlink()
@@ -157,7 +170,7 @@ class DirectLauncher:
     def _adopt(self, unborn: Unborn, lab: Plan, own: Plan, context: Context, stdio: Stdio) -> Child | None:
         """Fa di un nascituro questo container; ``None`` se era morto."""
         context.pid, context.pidfd = unborn.pid, unborn.pidfd
-        if unborn.place:  # else the plan may have been begun step by step
+        if lab.position == 0:  # else the plan was begun step by step
             lab.inherit(unborn.lab)
         try:
             lab.run(context)
@@ -178,6 +191,10 @@ class DirectLauncher:
     def rest(self) -> bool:
         """Quando non c'è altro da fare, prepara chi nascerà; ``True`` se ne manca ancora qualcuno."""
         return self.nursery.fill()
+
+    def sweep(self, keep: set[str]) -> bool:
+        """Toglie i cgroup dei container che non ci sono più, tranne ``keep``; ``False`` se ne resta qualcuno."""
+        return self.sandbox.sweep(keep | self.nursery.groups())
 
     def join(self, plan: Plan, pidfd: int, *, stdin: bool, tty: bool) -> Child:
         """Un figlio che entra nel container ``pidfd``; il processo vero è un suo fratello, detto dal rapporto."""

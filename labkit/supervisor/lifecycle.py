@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from labkit.engine.limits import supported
 from labkit.errors import ConflictError, InvalidError, LabError, from_dict
 from labkit.kernel import capabilities, procfs
 from labkit.model import ContainerSpec, Step
@@ -44,11 +45,13 @@ def create(server: Server, spec_data: dict[str, Any], *, stepped: bool = False) 
     spec = ContainerSpec.from_json(spec_data)
     signal_number(spec.stop_signal)
     capabilities.compute(spec.cap_add, spec.cap_drop)
+    limits, warnings = supported(server.launcher.group, spec.limits, server.launcher.reasons)
+    spec = replace(spec, limits=limits)
     number = server.state.new_number()
     spec = replace(spec, name=server.state.choose_name(spec.name, number))
     image, place, lab, own = container_plan(server.launcher, spec, stepped=stepped)
     container = Container(os.urandom(6).hex(), spec.name, spec, image, place, lab, own, server.launcher.context())
-    container.requested = requested
+    container.requested, container.warnings = requested, warnings
     server.state.add(container)
     return container
 
@@ -121,6 +124,7 @@ def launch(server: Server, container: Container, *, stdin: bool = False, stepped
     """Fa nascere il processo del container. Se non nasce l'errore si alza, e il container sparisce (o resta fermo)."""
     container.manual = False
     container.started, container.error = 0.0, ""
+    container.oom_kills, container.oom_killed = 0, False
     try:
         publish(server, container)
         child = server.launcher.start(
@@ -137,6 +141,7 @@ def launch(server: Server, container: Container, *, stdin: bool = False, stepped
         raise
     for step in container.lab_plan.steps():
         container.record_step(step)
+    server.groups.watch(container)
     return Birth(server, container, child)
 
 
@@ -193,7 +198,9 @@ def unpublish(server: Server, container: Container) -> None:
 
 def ended(server: Server, container: Container, code: int) -> None:
     """Il programma è finito: le porte si chiudono; poi riparte, o resta fermo, o (con ``remove``) sparisce."""
+    server.groups.look_at(container)
     container.exit_code = code
+    container.oom_killed = code == 137 and container.oom_kills > 0
     container.state = "exited"
     unpublish(server, container)
     if container.monitor:
@@ -255,6 +262,7 @@ def halt(server: Server, container: Container, grace: float, stopped: Callable[[
         return
     container.waiters.append(stopped)
     _signal(server, container, task, signal_number(container.spec.stop_signal))
+    thaw(container)  # a frozen program would not hear it before the end of the grace
     server.loop.after(grace, lambda: _signal(server, container, task, signal.SIGKILL))
 
 
@@ -280,14 +288,30 @@ def destroy(server: Server, container: Container) -> None:
     server.state.remove(container)
     server.launcher.release(container.place)
     server.launcher.discard(container.lab_plan, container.context)
+    server.groups.forget(container)
     if waiting:
         _answer(container.waiters, container.exit_code)
     _answer(container.removal, container.exit_code)
 
 
-def running(server: Server, name: str) -> tuple[Container, Task]:
-    """Il container ``name``, che deve girare, e il suo processo."""
+def thaw(container: Container) -> None:
+    """Se è in pausa, riprende: chi lo ferma vuole che senta il segnale."""
+    if container.state == "paused" and container.place.group:
+        container.place.group.write("cgroup.freeze", 0)
+
+
+def living(server: Server, name: str) -> tuple[Container, Task]:
+    """Il container ``name``, che deve girare o essere in pausa, e il suo processo."""
     container = server.state.container(name)
-    if container.state != "running" or container.task is None:
+    if not container.alive or container.task is None:
         raise ConflictError(f"Il container «{container.name}» non gira ({container.state}).", "lab.ps(all=True)")
     return container, container.task
+
+
+def running(server: Server, name: str) -> tuple[Container, Task]:
+    """Il container ``name``, che deve girare, e il suo processo."""
+    container, task = living(server, name)
+    if container.state == "paused":
+        why = f"Il container «{container.name}» è in pausa: i suoi processi sono fermi."
+        raise ConflictError(why, f"labkit unpause {container.name}")
+    return container, task

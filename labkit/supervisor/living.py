@@ -16,6 +16,7 @@ from labkit.supervisor.lifecycle import (
     destroy,
     halt,
     launch,
+    living,
     relaunch,
     running,
     signal_number,
@@ -111,7 +112,7 @@ def _grace(container: Container, grace: float | None) -> float:
 
 def kill(server: Server, call: Call, name: str, signal: str = "SIGKILL") -> None:
     """Un segnale al programma; con SIGKILL, o con il suo segnale di fine, non riparte da solo."""
-    container, task = running(server, name)
+    container, task = living(server, name)
     number = signal_number(signal)
     if number in (signals.SIGKILL, signal_number(container.spec.stop_signal)):
         container.manual = True

@@ -20,15 +20,17 @@ import select
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from labkit.engine.container import CONTAINER_NAMESPACES, Placement, common, plan, split
+from labkit.engine.limits import JoinCgroup, MakeCgroup
 from labkit.engine.operation import Context, Plan
-from labkit.engine.rootfs import ImageRoot, MakeLayer, Tree
+from labkit.engine.rootfs import ImageRoot, Tree
 from labkit.errors import LabError
 from labkit.kernel import libc, namespaces
 from labkit.kernel import rtnetlink as rt
+from labkit.kernel.cgroups import Cgroup
 from labkit.model import ContainerSpec, to_json
 from labkit.supervisor.zygote import Stdio, become, clean_child, forget_imports
 
@@ -63,7 +65,8 @@ class Expectation:
 class Unborn:
     """Un nascituro dalla parte del supervisore.
 
-    ``lab`` è la parte del laboratorio, già fatta fino alla nascita; ``place`` il posto di chi è atteso.
+    ``lab`` è la parte del laboratorio, già fatta fino alla nascita; ``place`` il posto di chi è atteso; ``group`` il
+    cgroup in cui è già.
     """
 
     pid: int
@@ -72,6 +75,7 @@ class Unborn:
     lab: Plan
     microseconds: float
     place: Placement | None = None
+    group: Cgroup | None = None
 
     def ready(self) -> bool:
         """Se ha fatto quello che sapeva e aspetta; chi non ha finito si aspetta, perché è comunque più avanti.
@@ -98,16 +102,17 @@ class Nursery:
     """Chi aspetta: uno qualunque, e qualche atteso uguale all'ultimo container chiesto.
 
     ``context`` dà il contesto con cui un container lavora nel suo processo, ``place`` un posto per la rete
-    chiesta, ``forget`` lo rende.
+    chiesta, ``group`` un cgroup, ``forget`` rende un posto.
     """
 
     def __init__(
         self,
         context: Callable[[], Context],
         place: Callable[[str], Placement],
+        group: Callable[[], Cgroup | None],
         forget: Callable[[list[Placement]], None],
     ) -> None:
-        self._context, self._place, self._forget = context, place, forget
+        self._context, self._place, self._group, self._forget = context, place, group, forget
         self._expectation: Expectation | None = None
         self._anyone: Unborn | None = None
         self._expected: list[Unborn] = []
@@ -115,8 +120,8 @@ class Nursery:
         self._last: Unborn | None = None
         self._enabled = True
 
-    def reserve(self, spec: ContainerSpec, image: ImageRoot) -> Placement | None:
-        """Il posto di un atteso che va bene, promesso a chi lo chiede; ``None`` se non c'è."""
+    def reserve(self, spec: ContainerSpec, image: ImageRoot) -> Placement:
+        """Un posto: quello di un atteso che va bene, o uno nuovo per cui nascerà chi aspetta, se aspetta qualcuno."""
         expectation = Expectation.of(spec, image)
         if expectation != self._expectation:
             self.clear()
@@ -127,25 +132,31 @@ class Nursery:
                 self._promised[unborn.place.folder] = unborn
                 return unborn.place
             self._abandon([unborn])
-        return None
+        place = self._place(spec.network)
+        anyone, self._anyone = self._anyone, None
+        if anyone and anyone.ready():
+            place = replace(place, group=anyone.group)
+            self._promised[place.folder] = anyone
+        elif anyone:
+            self._abandon([anyone])
+        return place
 
-    def take(self, place: Placement | None) -> Unborn | None:
-        """L'atteso promesso per quel posto, o uno qualunque; ``None`` se non aspetta nessuno."""
-        promised = self._promised.pop(place.folder, None) if place else None
-        if promised is None:
-            promised, self._anyone = self._anyone, None
-            if promised and not promised.ready():
-                self._abandon([promised])
-                promised = None
-        self._last = promised
-        return promised
+    def take(self, place: Placement) -> Unborn | None:
+        """Chi è promesso per quel posto; ``None`` se non aspetta nessuno."""
+        self._last = self._promised.pop(place.folder, None)
+        return self._last
+
+    def groups(self) -> set[str]:
+        """I nomi dei cgroup di chi aspetta."""
+        everyone = [*self._expected, *self._promised.values(), *([self._anyone] if self._anyone else [])]
+        return {unborn.group.name for unborn in everyone if unborn.group}
 
     def give_up(self, place: Placement) -> bool:
         """Il container di quel posto non nascerà: se il posto era promesso, chi lo aspettava finisce."""
         unborn = self._promised.pop(place.folder, None)
         if unborn:
             self._abandon([unborn])
-        return unborn is not None
+        return unborn is not None and unborn.place is not None
 
     def clear(self) -> None:
         """Non ci si aspetta più niente: gli attesi finiscono, i loro posti tornano liberi."""
@@ -168,7 +179,7 @@ class Nursery:
             return False
         try:
             if self._anyone is None:
-                self._anyone = self._birth(Plan(()), Plan(()), None)
+                self._anyone = self._anyone_birth()
             elif self._expectation and len(self._expected) < EXPECTED:
                 self._expected.append(self._expected_birth(self._expectation))
         except (LabError, OSError):
@@ -178,19 +189,28 @@ class Nursery:
         rehearse()
         return self._expectation is not None and len(self._expected) < EXPECTED
 
+    def _anyone_birth(self) -> Unborn:
+        """Uno qualunque: di lui si sa solo che avrà un cgroup, e ci entra."""
+        group = self._group()
+        if group is None:
+            return self._birth(Plan(()), Plan(()), None, None)
+        lab = Plan((MakeCgroup(group),))
+        lab.run(Context())
+        return self._birth(lab, Plan((JoinCgroup(group),)), None, group)
+
     def _expected_birth(self, expectation: Expectation) -> Unborn:
         place = self._place(expectation.spec.network)
         lab, own = split(plan(expectation.spec, expectation.image, place))
-        layer = Plan(tuple(operation for operation in lab.operations if isinstance(operation, MakeLayer)))
+        layer = Plan(tuple(operation for operation in lab.operations if operation.lasting))
         try:
             layer.run(Context())
-            return self._birth(layer, common(own), place)
+            return self._birth(layer, common(own), place, place.group)
         except BaseException:
             layer.rollback(Context())
             self._forget([place])
             raise
 
-    def _birth(self, lab: Plan, known: Plan, place: Placement | None) -> Unborn:
+    def _birth(self, lab: Plan, known: Plan, place: Placement | None, group: Cgroup | None) -> Unborn:
         context = self._context()
         context.netlink = rt.Netlink()
         stdio = Stdio(stdin=False, tty=True)  # three times /dev/null, until the order comes
@@ -201,7 +221,7 @@ class Nursery:
             if pid == 0:
                 clean_child(stdio, (theirs.fileno(), context.netlink.fileno()))
                 wait(known, context, theirs)
-            return Unborn(pid, pidfd, mine, lab, (time.perf_counter_ns() - began) / 1000, place)
+            return Unborn(pid, pidfd, mine, lab, (time.perf_counter_ns() - began) / 1000, place, group)
         except BaseException:
             mine.close()
             raise

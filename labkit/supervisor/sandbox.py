@@ -14,6 +14,9 @@ from labkit.engine.userland import resolve
 from labkit.errors import BackendError, KernelError
 from labkit.kernel import capabilities, libc, mounts, seccomp
 from labkit.kernel import rtnetlink as rt
+from labkit.kernel.cgroups import Cgroup
+from labkit.supervisor import labgroup
+from labkit.supervisor.labgroup import LabGroup
 
 BRIDGE = "lab0"
 GATEWAY = "10.88.0.1"
@@ -33,7 +36,8 @@ class Sandbox:
     """Il laboratorio: dove stanno le sue cose e chi ha quale indirizzo.
 
     ``home`` è un tmpfs (o una cartella sul disco, se il kernel non ha attributi su tmpfs) visibile solo
-    qui dentro.
+    qui dentro. ``group`` è il cgroup in cui nascono quelli dei container; ``reasons`` dice perché manca quello
+    che manca.
     """
 
     home: str
@@ -43,6 +47,9 @@ class Sandbox:
     addresses: set[int] = field(default_factory=set)
     next_address: int = _FIRST_ADDRESS
     places: int = 0
+    groups: int = 0
+    group: Cgroup = field(default_factory=lambda: Cgroup(()))
+    reasons: dict[str, str] = field(default_factory=dict)
 
     @property
     def mountpoint(self) -> str:
@@ -63,9 +70,26 @@ class Sandbox:
         self.places += 1
         number = self.places
         folder = f"{self.home}/layers/{number}"
+        group = self.new_group()
         if network != "bridge":
-            return Placement(str(number), folder)
-        return Placement(str(number), folder, f"veth{number}", self._take_address(), PREFIX, GATEWAY)
+            return Placement(str(number), folder, group=group)
+        return Placement(str(number), folder, f"veth{number}", self._take_address(), PREFIX, GATEWAY, group)
+
+    def new_group(self) -> Cgroup | None:
+        """Il cgroup di un container nuovo, ancora da fare; ``None`` dove non se ne possono fare."""
+        if not self.group.parts:
+            return None
+        self.groups += 1
+        return self.group.child(f"c{self.groups}")
+
+    def sweep(self, keep: set[str]) -> bool:
+        """Toglie i cgroup fatti qui, tranne ``keep``; ``False`` se in qualcuno un processo sta ancora finendo."""
+        gone = True
+        for part in self.group.parts:
+            for name in os.listdir(part.folder):
+                if name[:1] == "c" and name[1:].isdecimal() and name not in keep:
+                    gone = Cgroup((part.child(name),)).remove() and gone
+        return gone
 
     def renew(self, place: Placement) -> Placement:
         """Lo stesso posto per un altro giro: il cavo di prima può esserci ancora, e quello nuovo ha un nome suo."""
@@ -102,7 +126,7 @@ def _host(ip: str) -> int:
     return int(third) << 8 | int(fourth)
 
 
-def build(folder: str, mode: str, scratch: str) -> Sandbox:
+def build(folder: str, mode: str, scratch: str, lab: LabGroup) -> Sandbox:
     """Fa il mondo del laboratorio nel namespace del processo che chiama.
 
     Gli strati stanno in memoria; in ``scratch``, sul disco, se il tmpfs non accetta gli attributi di
@@ -122,6 +146,9 @@ def build(folder: str, mode: str, scratch: str) -> Sandbox:
         os.mkdir(f"{home}/{name}", 0o711)
     sandbox = Sandbox(home, mode)
     _mount_proc()
+    labgroup.settle(lab)
+    sandbox.group = lab.group
+    sandbox.reasons = lab.reasons
     libc.sethostname("laboratorio")
     _make_devices(sandbox.devices)
     sandbox.bridge = _make_bridge()

@@ -18,6 +18,7 @@ from labkit.kernel.explain import error, from_os_error
 from labkit.model import Event, Feature, to_json
 from labkit.protocol import VERSION, Kind, pack_json
 from labkit.supervisor.connection import Call, Connection
+from labkit.supervisor.groups import Groups
 from labkit.supervisor.launcher import DirectLauncher, Launcher
 from labkit.supervisor.loop import Loop
 from labkit.supervisor.state import State
@@ -37,6 +38,7 @@ class Server:
         self.followers: list[tuple[Call, Callable[[Event], bool]]] = []
         self.connections: list[Connection] = []
         self.owner: Connection | None = None
+        self.groups = Groups(self, launcher.group, launcher.reasons, config.get("kmsg", -1))
 
     def hello(self) -> dict[str, Any]:
         """Quello che un client vuole sapere appena collegato."""

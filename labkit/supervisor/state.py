@@ -17,6 +17,7 @@ from labkit.engine.container import Placement, argv, environment, hostname
 from labkit.engine.operation import Context, Plan
 from labkit.engine.rootfs import ImageRoot
 from labkit.errors import ConflictError, NotFoundError
+from labkit.limits import Limits
 from labkit.model import ContainerInfo, ContainerSpec, ContainerState, Event, Port, Step
 from labkit.supervisor.log import Log
 from labkit.supervisor.restarts import Restarts
@@ -41,7 +42,8 @@ class Container:
     fermato da qualcuno, e perciò non riparte da solo; ``pending`` la ripartenza che aspetta; ``audience`` chi
     ascolta le uscite, giro dopo giro. Ogni ``waiter`` riceve il codice di uscita quando il container resta
     fermo (``None`` se il programma non è mai partito), ogni ``next_exit`` alla prossima fine del programma, ogni
-    ``removal`` quando il container non c'è più.
+    ``removal`` quando il container non c'è più. ``warnings`` sono i limiti chiesti che qui non valgono; ``oom_kills``
+    quanti suoi processi il kernel ha ucciso per la memoria in questo giro, ``oom_seen`` in tutti.
     """
 
     id: str
@@ -72,6 +74,10 @@ class Container:
     program: int = 0
     birth: Birth | None = None
     audience: list[Listener] = field(default_factory=list)
+    warnings: tuple[str, ...] = ()
+    oom_seen: int = 0
+    oom_kills: int = 0
+    oom_killed: bool = False
     waiters: list[Callable[[int | None], Any]] = field(default_factory=list)
     next_exit: list[Callable[[int | None], Any]] = field(default_factory=list)
     removal: list[Callable[[int | None], Any]] = field(default_factory=list)
@@ -84,6 +90,10 @@ class Container:
     def alive(self) -> bool:
         """Se il suo programma c'è: gira, o è in pausa."""
         return self.state in ("running", "paused")
+
+    def limit(self, limits: Limits) -> None:
+        """D'ora in poi i suoi limiti sono questi, anche se riparte."""
+        self.spec = replace(self.spec, limits=limits)
 
     def info(self) -> ContainerInfo:
         return ContainerInfo(
@@ -107,6 +117,9 @@ class Container:
             restart=self.spec.restart,
             restart_count=self.restarts.count,
             health=self.monitor.health() if self.monitor else None,
+            limits=self.spec.limits,
+            warnings=self.warnings,
+            oom_killed=self.oom_killed,
             error=self.error,
             first_instruction_ms=self.first_instruction_ms,
         )

@@ -15,8 +15,9 @@ from labkit.errors import InvalidError, NotFoundError
 from labkit.kernel import namespaces, procfs
 from labkit.model import NAMESPACES, to_json
 from labkit.supervisor.connection import Call
+from labkit.supervisor.groups import GROUP_VERBS
 from labkit.supervisor.joining import enter
-from labkit.supervisor.lifecycle import create, launch, running, signal_number
+from labkit.supervisor.lifecycle import create, launch, living, running, signal_number
 from labkit.supervisor.living import LIFE_VERBS
 from labkit.supervisor.processes import PROCESS_VERBS
 from labkit.supervisor.records import RECORD_VERBS
@@ -84,7 +85,7 @@ def inspect(server: Server, call: Call, name: str) -> None:
 
 def top(server: Server, call: Call, name: str) -> None:
     """I processi di un container, con i PID del laboratorio."""
-    container, task = running(server, name)
+    container, task = living(server, name)
     wanted = namespaces.namespace_id("pid", container.program)
     rows = []
     for pid in procfs.pids():
@@ -184,6 +185,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "run": run,
     "shutdown": shutdown,
     "top": top,
+    **GROUP_VERBS,
     **LIFE_VERBS,
     **PLAN_VERBS,
     **PROCESS_VERBS,

@@ -11,7 +11,7 @@ import pytest
 
 from tests.architecture.imports import ROOT, Import, all_imports, cycles, layer, modules
 
-BASE = {"elf", "environment", "errors", "limits", "model", "policy", "protocol", "rundir", "template", "units"}
+BASE = {"elf", "environment", "errors", "limits", "model", "policy", "ports", "protocol", "rundir", "template", "units"}
 CLIENT_SIDE = {"backends", "client", "course", "draw", "widgets"}
 PRIVILEGED = {"engine", "kernel", "supervisor"}
 
@@ -21,8 +21,9 @@ MAY_IMPORT = {
     "environment": {"errors"},
     "errors": set(),
     "limits": {"errors"},
-    "model": {"environment", "errors", "limits", "policy", "template"},
+    "model": {"environment", "errors", "limits", "policy", "ports", "template"},
     "policy": {"errors"},
+    "ports": {"errors"},
     "protocol": {"errors"},
     "rundir": {"errors"},
     "template": {"errors"},

@@ -20,9 +20,9 @@ from labkit.supervisor.verbs import VERBS
 
 #: Aggiungere un verbo è dare un potere a chi sta sul filo: si fa apposta, anche qui.
 _TABLE = """
-attach create detach events exec hello hold images inspect interrupt kill logs namespaces plan plan_run plan_step
+attach create detach events exec hello hold images inspect interrupt kill logs namespaces pause plan plan_run plan_step
 plan_steps plan_undo process process_ask process_close ps release rename resize restart rm rootfs run shutdown start
-stop top wait
+stats stop top unpause update wait
 """
 KNOWN = _TABLE.split()
 
@@ -110,7 +110,7 @@ SPECS = st.fixed_dictionaries(
 ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(("all", "attach", "stdin", "follow", "force", "tty"), st.booleans() | VALUES),
     **dict.fromkeys(("name", "command", "env", "user", "workdir", "signal", "image", "label", "verb", "kind"), VALUES),
-    **dict.fromkeys(("grace", "window", "channel", "rows", "columns", "pid", "descriptor", "args"), VALUES),
+    **dict.fromkeys(("grace", "window", "channel", "rows", "columns", "pid", "descriptor", "args", "limits"), VALUES),
     **dict.fromkeys(("since", "until", "tail", "filters", "condition", "new", "timestamps"), VALUES),
     "spec": SPECS | VALUES,
 }

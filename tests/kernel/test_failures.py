@@ -107,8 +107,9 @@ def layers(lab: Lab, spy: Process) -> set[str]:
 
 
 def number_of(lab: Lab, spy: Process, plan: Plan) -> str:
-    """Il numero del posto di un piano: la cartella che sparisce annullando il suo primo passo."""
-    plan.step()
+    """Il numero del posto di un piano: la cartella che sparisce annullando il passo che la fa."""
+    while plan.step().name != "MakeLayer":
+        pass
     before = layers(lab, spy)
     plan.undo()
     (number,) = before - layers(lab, spy)
@@ -167,7 +168,7 @@ def test_a_cable_whose_name_is_taken_breaks_its_step(lab: Lab, nothing_half_made
 
 def test_a_program_killed_while_it_is_born_leaves_nothing(lab: Lab, nothing_half_made: None, spy: Process) -> None:
     plan = lab.plan("busybox", ["true"], name="rotto")
-    for _ in range(6):
+    for _ in range(8):
         plan.step()
     pid = lab.namespaces()["rotto"].pid
     spy.python(f"import os, signal; os.kill({pid}, signal.SIGKILL)")

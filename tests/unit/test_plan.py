@@ -9,15 +9,18 @@ from typing import Any, ClassVar
 
 import pytest
 
-from labkit.engine import container, exec, isolation, manual, network, rootfs
+from labkit.engine import container, exec, isolation, limits, manual, network, rootfs
 from labkit.engine.container import Placement, common, plan, split
 from labkit.engine.operation import Context, Operation, Plan
 from labkit.engine.rootfs import ImageRoot, Tree
 from labkit.errors import InvalidError, KernelError, LabError, PlanError
+from labkit.kernel.cgroups import CONTROLLERS, SWAP, Cgroup, Hierarchy
+from labkit.limits import Limits
 from labkit.model import ContainerSpec, to_json
 
 IMAGE = ImageRoot("prova", (Tree("", ("/sotto",)), Tree("usr", ("/maschera", "/usr"))))
-PLACE = Placement("3", "/lab/layers/3", "veth3", "10.88.0.5", 16, "10.88.0.1")
+GROUP = Cgroup((Hierarchy(2, (*CONTROLLERS, SWAP), "/sys/fs/cgroup/c3"),))
+PLACE = Placement("3", "/lab/layers/3", "veth3", "10.88.0.5", 16, "10.88.0.1", GROUP)
 
 
 @dataclass(frozen=True)
@@ -192,11 +195,29 @@ def test_a_plan_made_is_a_plan_not_begun() -> None:
 
 def test_the_order_of_a_container_is_the_one_of_the_lesson() -> None:
     assert [step.name for step in plan(spec(read_only=True), IMAGE, PLACE).steps()] == [
-        "MakeLayer", "CloneProcess", "ConnectVeth", "ConfigureNetwork", "MountOverlay", "MountOverlay", "MountProc",
-        "MountDev", "MountDevPts", "MountDevShm", "MountDevMqueue", "MountSys", "PivotRoot", "MaskPaths",
-        "DropBoundingSet", "WriteIdentity", "ReadOnlyRoot", "SetHostname", "DropPrivileges", "NewSession",
-        "LoadSeccomp", "Execute",
+        "MakeCgroup", "MakeLayer", "CloneProcess", "JoinCgroup", "ConnectVeth", "ConfigureNetwork", "MountOverlay",
+        "MountOverlay", "MountProc", "MountDev", "MountDevPts", "MountDevShm", "MountDevMqueue", "MountSys",
+        "PivotRoot", "MaskPaths", "DropBoundingSet", "WriteIdentity", "ReadOnlyRoot", "SetHostname", "DropPrivileges",
+        "NewSession", "LoadSeccomp", "Execute",
     ]  # fmt: skip
+
+
+def test_limits_are_set_before_the_process_that_they_hold() -> None:
+    steps = plan(spec(limits=Limits(memory=64 << 20, cpus=0.5, pids_limit=20)), IMAGE, PLACE).steps()
+    names = [step.name for step in steps]
+    assert names[1:8] == ["MakeLayer", *["SetLimit"] * 5, "CloneProcess"]
+    assert [step.description for step in steps[2:7]] == [
+        "limita il gruppo: 64 MiB di memoria (memory.max)",
+        "limita il gruppo: se la memoria finisce, finisce tutto il container (memory.oom.group)",
+        "limita il gruppo: 64 MiB di swap (memory.swap.max)",
+        "limita il gruppo: 0.5 CPU per volta (cpu.max)",
+        "limita il gruppo: al massimo 20 processi e thread (pids.max)",
+    ]
+
+
+def test_without_a_cgroup_a_container_is_born_without_limits() -> None:
+    names = [step.name for step in plan(spec(), IMAGE, Placement("3", "/lab/layers/3")).steps()]
+    assert not {"MakeCgroup", "SetLimit", "JoinCgroup"} & set(names)
 
 
 def test_a_plan_is_split_where_the_process_is_born() -> None:
@@ -237,7 +258,7 @@ def test_what_comes_first_does_not_depend_on_who_the_container_will_be() -> None
 # ---- every operation knows how to tell itself
 
 EXAMPLES: list[Operation] = [
-    *plan(spec(read_only=True), IMAGE, PLACE).operations,
+    *plan(spec(read_only=True, limits=Limits(memory=64 << 20)), IMAGE, PLACE).operations,
     *plan(spec(tty=True, init=True, user="nobody", network="none"), IMAGE, Placement("3", "/x")).operations,
     *exec.plan(7, ("ps",), (), user="", workdir="", tty=False, caps=()).operations,
     manual.Unshare(("uts", "net")),
@@ -265,7 +286,7 @@ EXAMPLES: list[Operation] = [
 def operations() -> set[type[Operation]]:
     return {
         value
-        for module in (container, exec, isolation, manual, network, rootfs)
+        for module in (container, exec, isolation, limits, manual, network, rootfs)
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Operation) and value is not Operation
     }
