@@ -81,6 +81,10 @@ def _options_of_run(p: Parser) -> None:
     p.flag("--init", help="mette un PID 1 che raccoglie i processi orfani")
     p.option("--name", metavar="NOME", default="", help="il nome del container")
     p.option("-e", "--env", metavar="NOME=VALORE", action="append", default=[], help="una variabile d'ambiente")
+    p.option("--env-file", metavar="FILE", action="append", default=[], help="le variabili scritte in un file")
+    p.option("--secret", metavar="id=NOME,src=FILE", action="append", default=[], help="un segreto in /run/secrets")
+    p.option("--template", metavar="FILE:PERCORSO", action="append", default=[], help="un file scritto da un modello")
+    p.option("--entrypoint", metavar="PROGRAMMA", default=None, help="il programma, prima del comando")
     p.option("-h", "--hostname", metavar="NOME", default="", help="il nome della macchina visto da dentro")
     p.option("-u", "--user", metavar="UTENTE[:GRUPPO]", default="", help="con quale utente")
     p.option("-w", "--workdir", metavar="CARTELLA", default="", help="in quale cartella")
@@ -120,6 +124,7 @@ def _options_of_exec(p: Parser) -> None:
     p.flag("-i", "--interactive", help="manda al programma quello che scrivi")
     p.flag("-t", "--tty", help="dà al programma un terminale")
     p.option("-e", "--env", metavar="NOME=VALORE", action="append", default=[], help="una variabile d'ambiente")
+    p.option("--env-file", metavar="FILE", action="append", default=[], help="le variabili scritte in un file")
     p.option("-u", "--user", metavar="UTENTE[:GRUPPO]", default=None, help="con quale utente")
     p.option("-w", "--workdir", metavar="CARTELLA", default=None, help="in quale cartella")
     _option_lab(p)
@@ -267,6 +272,8 @@ _SPELLINGS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\b(name|hostname|workdir|user)='([^']*)'", r"--\1 \2"),
     (r"\benv=\{'(\w+)': '([^']*)'\}", r"-e \1=\2"),
     (r"\benv=\['([^']*)'\]", r"-e \1"),
+    (r"\bsecrets=\{'([^']*)': Path\('([^']*)'\)\}", r"--secret id=\1,src=\2"),
+    (r"\btemplates=\{'([^']*)': Path\('([^']*)'\)\}", r"--template \2:\1"),
     (r"-p '([^']*)'", r"-p \1"),
     (r"\blab\.ps\(all=True\)", "labkit ps -a"),
     (r"\blab\.run\('(\w+)', '([^']*)'\)", r"labkit run \1 \2"),

@@ -16,7 +16,8 @@ from typing import Any
 from labkit import rundir
 from labkit.client import options, terminal
 from labkit.client.container import Container
-from labkit.client.lab import Lab
+from labkit.client.environment import secret_options, template_options
+from labkit.client.lab import Lab, warn
 from labkit.client.wire import Channel
 from labkit.errors import ConflictError, InvalidError, LabError, NotFoundError
 from labkit.limits import LIMIT_NAMES
@@ -25,7 +26,7 @@ from labkit.model import ContainerInfo, to_json
 
 def run(args: argparse.Namespace) -> int:
     """``labkit run``: come ``docker run``."""
-    wanted = _wanted(args)
+    request = _request(args)
     _need_terminal(args)
     shared = bool(args.lab or rundir.live())
     if args.detach and not shared:
@@ -36,10 +37,12 @@ def run(args: argparse.Namespace) -> int:
     lab = connect(args.lab) if shared else Lab()
     with lab:
         if args.detach:
-            container = lab.run(args.image, args.command, detach=True, **wanted)
-            print(container.id)
+            info = lab.wire.call("run", attach=False, **request)
+            warn(info)
+            print(info["id"])
             return 0
-        channel = lab.open_run(args.image, args.command, interactive=args.interactive, window=_window(args), **wanted)
+        channel = lab.wire.open("run", attach=True, stdin=args.interactive, **request)
+        channel.on_event = warn
         return _attached(channel, args)
 
 
@@ -52,6 +55,7 @@ def execute(args: argparse.Namespace) -> int:
         channel = Container(lab, args.name).open_exec(
             args.command,
             env=args.env,
+            env_file=args.env_file,
             user=args.user,
             workdir=args.workdir,
             stdin=args.interactive,
@@ -61,17 +65,25 @@ def execute(args: argparse.Namespace) -> int:
         return _attached(channel, args)
 
 
-def _wanted(args: argparse.Namespace) -> dict[str, Any]:
-    """The options of ``Lab.run``, checked before any laboratory is born."""
+def _request(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of ``Lab.run``, read and checked once, before any laboratory is born."""
     wanted = {
         name: getattr(args, name)
         for name in (
-            "name", "env", "hostname", "read_only", "user", "workdir", "network", "publish", "cap_add", "cap_drop",
-            "tty", "init", "remove", *LIMIT_NAMES,
+            "name", "env", "env_file", "hostname", "read_only", "user", "workdir", "network", "publish", "cap_add",
+            "cap_drop", "tty", "init", "remove", "interactive", *LIMIT_NAMES,
         )
     }  # fmt: skip
-    options.spec(args.image, args.command, **wanted)
-    return wanted
+    program = args.entrypoint  # one word: Docker does not split it, and an empty one takes the image's away
+    return options.request(
+        args.image,
+        args.command,
+        entrypoint=None if program is None else [program] if program else [],
+        secrets=secret_options(args.secret),
+        templates=template_options(args.template),
+        window=_window(args),
+        **wanted,
+    )
 
 
 def _need_terminal(args: argparse.Namespace) -> None:

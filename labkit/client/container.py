@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from labkit.backends.choice import tell
 from labkit.client import options, weight
+from labkit.client.environment import EnvFiles, Environment, env_files, environment
 from labkit.client.output import Logs, Result, clean, consume
 from labkit.client.wire import Channel
 from labkit.errors import InvalidError, LabError, NotFoundError
@@ -96,7 +97,8 @@ class Container:
         self,
         command: options.Command,
         *,
-        env: options.Environment = None,
+        env: Environment = None,
+        env_file: EnvFiles = None,
         user: str | None = None,
         workdir: str | None = None,
         stdin: str | bytes | None = None,
@@ -104,7 +106,9 @@ class Container:
     ) -> Result:
         """Un altro programma nello stesso container, come ``docker exec``; torna quando è finito."""
         data = options.stdin(stdin)
-        channel = self.open_exec(command, env=env, user=user, workdir=workdir, stdin=data is not None)
+        channel = self.open_exec(
+            command, env=env, env_file=env_file, user=user, workdir=workdir, stdin=data is not None
+        )
         feed(channel, data)
         return consume(channel, quiet=quiet)
 
@@ -112,7 +116,8 @@ class Container:
         self,
         command: options.Command,
         *,
-        env: options.Environment = None,
+        env: Environment = None,
+        env_file: EnvFiles = None,
         user: str | None = None,
         workdir: str | None = None,
         stdin: bool = False,
@@ -127,7 +132,7 @@ class Container:
             "exec",
             name=self.name,
             command=list(words),
-            env=dict(options.environment(env)),
+            env=[*env_files(env_file), *environment(env)],
             user=user,
             workdir=workdir,
             tty=tty,

@@ -26,7 +26,7 @@ from labkit.client.process import Held, Process
 from labkit.client.wire import Channel, Wire
 from labkit.errors import BackendError, CommandError, ConflictError, InvalidError, LabError, NotFoundError
 from labkit.limits import Stats
-from labkit.model import NAMESPACES, Event, Feature, Kind, ProcessInfo, Snapshot, to_json
+from labkit.model import NAMESPACES, Event, Feature, Kind, ProcessInfo, Snapshot
 
 if TYPE_CHECKING:
     from labkit.client.doctor import DoctorReport
@@ -153,13 +153,17 @@ class Lab:
         """Crea e avvia un container, come ``docker run``.
 
         ``image`` è ``"busybox"``, ``"host"`` o il percorso di una cartella; ``command`` una lista o un
-        testo. Le altre opzioni sono quelle di ``docker run``: ``name env hostname read_only user workdir
-        network publish cap_add cap_drop init interactive restart stop_signal stop_timeout``, ``health_cmd`` con
-        ``health_interval health_timeout health_retries health_start_period`` (o ``no_healthcheck``),
-        ``log_max_size log_max_files``. Mostra le uscite mentre arrivano e torna il
+        testo. Le altre opzioni sono quelle di ``docker run``: ``name entrypoint env env_file hostname
+        read_only user workdir network publish cap_add cap_drop init interactive restart stop_signal
+        stop_timeout``, ``health_cmd`` con ``health_interval health_timeout health_retries health_start_period`` (o
+        ``no_healthcheck``), ``log_max_size log_max_files``. Mostra le uscite mentre arrivano e torna il
         :class:`~labkit.client.output.Result`; con ``detach=True`` torna subito il
         :class:`~labkit.client.container.Container`. Senza ``detach`` e senza ``restart`` il container sparisce
         alla fine (``remove=True``), come con ``--rm``.
+
+        ``secrets={"db_password": Path("password.txt")}`` mette i segreti in ``/run/secrets``, in memoria, dove
+        li legge solo l'utente del programma; ``templates={"/etc/sito.conf": Path("sito.conf")}`` scrive un
+        file da un modello, con il valore della variabile al posto di ``${NOME}``.
 
         ``cap_add="SYS_ADMIN"`` o ``"ALL"`` toglie le difese: un programma così può scoprire quello che
         il laboratorio copre e, se il laboratorio è di root, scrivere nelle manopole del kernel.
@@ -167,31 +171,31 @@ class Lab:
         gone = not (detach or wanted.get("restart")) if remove is None else remove
         data = options.stdin(stdin)
         wanted["interactive"] = data is not None or bool(wanted.get("interactive"))
-        spec = _spec(image, command, remove=gone, **wanted)
+        request = options.request(image, command, remove=gone, **wanted)
         if detach:
-            info = self.wire.call("run", spec=spec, attach=False)
+            info = self.wire.call("run", attach=False, **request)
             warn(info)
             return Container(self, info["name"], info["id"])
-        channel = self.wire.open("run", spec=spec, attach=True, stdin=data is not None)
+        channel = self.wire.open("run", attach=True, stdin=data is not None, **request)
         channel.on_event = warn
         feed(channel, data)
         return consume(channel, quiet=quiet)
 
     def create(self, image: Any, command: options.Command = None, **wanted: Any) -> Container:
         """Un container come quello di :meth:`run`, ma non ancora partito: lo avvia :meth:`Container.start`."""
-        info = self.wire.call("create", spec=_spec(image, command, **wanted))
+        info = self.wire.call("create", **options.request(image, command, **wanted))
         return Container(self, info["name"], info["id"])
 
     def open_run(self, image: Any, command: options.Command = None, **wanted: Any) -> Channel:
         """Come :meth:`run`, ma torna il canale aperto: per chi ha un terminale da attaccarci."""
-        spec = _spec(image, command, **wanted)
-        channel = self.wire.open("run", spec=spec, attach=True, stdin=bool(wanted.get("interactive")))
+        request = options.request(image, command, **wanted)
+        channel = self.wire.open("run", attach=True, stdin=bool(wanted.get("interactive")), **request)
         channel.on_event = warn
         return channel
 
     def plan(self, image: Any, command: options.Command = None, **wanted: Any) -> Plan:
         """Un container da fare passo per passo, con le stesse opzioni di :meth:`run`."""
-        answer = self.wire.call("plan", spec=_spec(image, command, **wanted))
+        answer = self.wire.call("plan", **options.request(image, command, **wanted))
         return Plan(self, answer["name"], answer["steps"])
 
     def ps(self, all: bool = False) -> ContainerList:
@@ -346,10 +350,6 @@ class Lab:
 
     def __repr__(self) -> str:
         return f"Lab(backend={self.backend!r}{', chiuso' if self.closed else ''})"
-
-
-def _spec(image: Any, command: options.Command, **wanted: Any) -> dict[str, Any]:
-    return dict(to_json(options.spec(image, command, **wanted)))
 
 
 def warn(started: Any) -> None:

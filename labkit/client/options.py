@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import shlex
 import time
@@ -10,14 +11,14 @@ from datetime import datetime
 from typing import Any
 
 from labkit import units
+from labkit.client.environment import env_files, environment, secrets, templates
 from labkit.errors import InvalidError
 from labkit.limits import LIMIT_NAMES, Limits, Rates
-from labkit.model import ContainerSpec, Port
+from labkit.model import ContainerSpec, Port, to_json
 from labkit.policy import LOG_DEFAULT, HealthCheck, LogLimits, RestartPolicy
 
 Command = str | Iterable[str] | None
 Moment = str | float | datetime | None
-Environment = Mapping[str, Any] | Iterable[str] | None
 
 
 def command(value: Command) -> tuple[str, ...]:
@@ -42,38 +43,6 @@ def command(value: Command) -> tuple[str, ...]:
         if not isinstance(part, str):
             raise InvalidError(f"Il comando contiene {part!r}, che non è un testo.", "['sleep', '10']")
     return parts
-
-
-def environment(value: Environment) -> tuple[tuple[str, str], ...]:
-    """Le variabili come coppie: un dizionario, o una lista di ``NOME=valore`` (e ``NOME`` da solo, come Docker).
-
-    >>> environment(["COLORE=verde"])
-    (('COLORE', 'verde'),)
-    """
-    if value is None:
-        return ()
-    if isinstance(value, Mapping):
-        pairs = [(str(name), "" if text is None else str(text)) for name, text in value.items()]
-    elif isinstance(value, Iterable):
-        pairs = [_variable(str(entry)) for entry in ([value] if isinstance(value, str) else value)]
-    else:
-        raise InvalidError(f"env vuole un dizionario: {value!r} non lo è.", "env={'COLORE': 'verde'}")
-    for name, text in pairs:
-        if not name or "=" in name or "\0" in name + text:
-            raise InvalidError(f"«{name}» non può essere il nome di una variabile.", "env={'COLORE': 'verde'}")
-    return tuple(pairs)
-
-
-def _variable(entry: str) -> tuple[str, str]:
-    name, equals, text = entry.partition("=")
-    if equals or not name:
-        return name, text
-    if name not in os.environ:
-        raise InvalidError(
-            f"La variabile «{entry}» non ha un valore: manca il segno =, e sull'host non esiste.",
-            f"env=['{entry}=valore']",
-        )
-    return name, os.environ[name]
 
 
 def ports(value: str | int | Iterable[str | int] | Mapping[Any, Any] | None) -> tuple[Port, ...]:
@@ -185,8 +154,9 @@ def restart(value: Any) -> RestartPolicy:
 
 #: Le opzioni di :meth:`Lab.run`: quelle di ``docker run``, scritte con «_».
 NAMES = frozenset({
-    "name", "env", "hostname", "read_only", "user", "workdir", "network", "publish", "cap_add", "cap_drop", "tty",
-    "window", "interactive", "init", "remove", "restart", "stop_signal", "stop_timeout", "health_cmd",
+    "name", "entrypoint", "env", "env_file", "secrets", "templates", "hostname", "read_only", "user", "workdir",
+    "network", "publish", "cap_add", "cap_drop", "tty", "window", "interactive", "init", "remove", "restart",
+    "stop_signal", "stop_timeout", "health_cmd",
     "health_interval", "health_timeout", "health_retries", "health_start_period", "no_healthcheck", "log_max_size",
     "log_max_files", *LIMIT_NAMES,
 })  # fmt: skip
@@ -203,8 +173,12 @@ def spec(image: Any, cmd: Command, **options: Any) -> ContainerSpec:
     return ContainerSpec(
         image=_image(image),
         command=command(cmd),
+        entrypoint=None if (entrypoint := options.get("entrypoint")) is None else command(entrypoint),
         name=_text(options.get("name")),
         env=environment(options.get("env")),
+        env_file=env_files(options.get("env_file")),
+        secrets=tuple(secrets(options.get("secrets"))),
+        templates=templates(options.get("templates")),
         hostname=_text(options.get("hostname")),
         read_only=bool(options.get("read_only")),
         user=_text(options.get("user")),
@@ -225,6 +199,15 @@ def spec(image: Any, cmd: Command, **options: Any) -> ContainerSpec:
         log=log_limits(options),
         limits=Limits(**limits(options)),
     )
+
+
+def request(image: Any, cmd: Command, **options: Any) -> dict[str, Any]:
+    """Gli argomenti dei verbi ``run`` e ``plan``: la descrizione e, a parte, i valori dei segreti (in base64)."""
+    held = secrets(options.get("secrets"))
+    found = {"spec": to_json(spec(image, cmd, **{**options, "secrets": held}))}
+    if held:
+        found["secrets"] = {name: base64.b64encode(value).decode() for name, value in held.items()}
+    return found
 
 
 def limits(options: Mapping[str, Any]) -> dict[str, Any]:

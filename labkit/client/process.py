@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.client import options
 from labkit.client.container import Container
+from labkit.client.environment import Environment, environment
 from labkit.client.output import Result, consume
 from labkit.errors import InvalidError
 from labkit.model import IdMap, Kind, Step
@@ -130,7 +131,7 @@ class Process:
 
     # ---- programs and Python
 
-    def run(self, command: options.Command, *, env: options.Environment = None, quiet: bool = False) -> Result:
+    def run(self, command: options.Command, *, env: Environment = None, quiet: bool = False) -> Result:
         """Lancia un programma in un figlio e aspetta che finisca (fork(2), execve(2))."""
         words = options.command(command)
         if not words:
@@ -139,11 +140,11 @@ class Process:
             "process_ask",
             label=self.label,
             verb="run",
-            args={"command": list(words), "env": dict(options.environment(env))},
+            args={"command": list(words), "env": dict(environment(env))},
         )
         return consume(channel, quiet=quiet)
 
-    def exec(self, command: options.Command, *, env: options.Environment = None) -> Result:
+    def exec(self, command: options.Command, *, env: Environment = None) -> Result:
         """Il programma prende il posto di questo processo (execve(2)); torna quando finisce."""
         words = options.command(command)
         if not words:
@@ -154,7 +155,7 @@ class Process:
             verb="exec",
             args={
                 "command": list(words),
-                "env": None if env is None else dict(options.environment(env)),
+                "env": None if env is None else dict(environment(env)),
             },
         )
         return consume(channel)

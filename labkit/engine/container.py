@@ -6,6 +6,7 @@ raccontare, percorrere e disegnare prima che esista un solo oggetto del kernel.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -18,10 +19,12 @@ from labkit.engine.rootfs import (
     ImageRoot,
     MakeLayer,
     WriteIdentity,
+    WriteTemplate,
     layer_name,
     own_files,
     root_operations,
 )
+from labkit.engine.secrets import MountSecrets
 from labkit.environment import Setting, Variable, merge
 from labkit.errors import InvalidError
 from labkit.kernel import capabilities, libc, namespaces
@@ -120,8 +123,16 @@ def plan(spec: ContainerSpec, image: ImageRoot, place: Placement) -> Plan:
     if place.group:
         operations.append(JoinCgroup(place.group))
     operations += network_operations(place.link, place.ip, place.prefix, place.gateway)
+    env = environment(spec, image)
     operations += [*root_operations(image, place.folder), MaskPaths(), DropBoundingSet(caps)]
-    operations += own_files(image, WriteIdentity(name, place.ip), read_only=spec.read_only)
+    operations += own_files(
+        image,
+        [
+            WriteIdentity(name, place.ip),
+            *given_files(spec, {variable.name: variable.value for variable in env}),
+        ],
+        read_only=spec.read_only,
+    )
     operations += isolation_operations(
         hostname=name,
         tty=spec.tty,
@@ -129,11 +140,19 @@ def plan(spec: ContainerSpec, image: ImageRoot, place: Placement) -> Plan:
         user=spec.user,
         caps=caps,
         command=argv(spec, image),
-        env=tuple((variable.name, variable.value) for variable in environment(spec, image)),
+        env=tuple((variable.name, variable.value) for variable in env),
         workdir=spec.workdir,
         with_init=spec.init,
     )
     return Plan(tuple(operations))
+
+
+def given_files(spec: ContainerSpec, env: Mapping[str, str]) -> list[Operation]:
+    """I file che il container riceve da chi lo chiede: i modelli, già riempiti con ``env``, e i segreti."""
+    files: list[Operation] = [
+        WriteTemplate(template.target, template.render(env), template.variables) for template in spec.templates
+    ]
+    return [*files, MountSecrets(spec.secrets, spec.user)] if spec.secrets else files
 
 
 def split(whole: Plan) -> tuple[Plan, Plan]:

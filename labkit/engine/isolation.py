@@ -5,6 +5,7 @@ Nessuno di questi passi si può annullare: è il senso della cosa. Si annulla fi
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from dataclasses import dataclass
@@ -120,10 +121,10 @@ class Identity:
     home: str
 
 
-def _user_file(path: str) -> list[list[str]]:
+def _user_file(path: str, root: int) -> list[list[str]]:
     """Le righe di /etc/passwd o /etc/group del container, lette senza fidarsi: mai un FIFO, mai senza fine."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        fd = libc.openat2(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError:
         return []
     try:
@@ -143,12 +144,13 @@ def _mapped(number: int, which: str) -> bool:
     return False
 
 
-def identify(user: str) -> Identity:
-    """Da ``utente[:gruppo]`` (nomi o numeri, come ``docker run -u``) all'identità, letta nella radice attuale."""
+def identify(user: str, root: int = libc.AT_FDCWD) -> Identity:
+    """Da ``utente[:gruppo]`` (nomi o numeri, come ``docker run -u``) all'identità, letta nella radice ``root``."""
     if not user:  # root, as almost always: nothing to look up
         return Identity(0, 0, (), "/root")
     name, _, group = user.partition(":")
-    passwd = [row for row in _user_file("/etc/passwd") if len(row) >= 6 and row[2].isdecimal() and row[3].isdecimal()]
+    rows = _user_file("etc/passwd", root)
+    passwd = [row for row in rows if len(row) >= 6 and row[2].isdecimal() and row[3].isdecimal()]
     row = next((row for row in passwd if name in (row[0], row[2])), None)
     if row:
         uid, gid, home = int(row[2]), int(row[3]), row[5] or "/"
@@ -158,13 +160,13 @@ def identify(user: str) -> Identity:
         raise NotFoundError(f"L'utente «{name}» non c'è in /etc/passwd dell'immagine.", "user='0' oppure user='1000'")
     groups: tuple[int, ...] = ()
     if group:
-        rows = [row for row in _user_file("/etc/group") if row[2].isdecimal()]
+        rows = [row for row in _user_file("etc/group", root) if row[2].isdecimal()]
         found = next((int(row[2]) for row in rows if group in (row[0], row[2])), None)
         if found is None and not group.isdecimal():
             raise NotFoundError(f"Il gruppo «{group}» non c'è in /etc/group dell'immagine.", "user='1000:1000'")
         gid = int(group) if found is None else found
     elif row:
-        members = (row for row in _user_file("/etc/group") if row[2].isdecimal())
+        members = (row for row in _user_file("etc/group", root) if row[2].isdecimal())
         groups = tuple(int(entry[2]) for entry in members if name and row[0] in entry[3].split(","))
     for number, which in ((uid, "uid"), (gid, "gid")):
         if not _mapped(number, which):
@@ -289,7 +291,14 @@ def replace(command: tuple[str, ...], env: dict[str, str]) -> None:
             "controlla il nome, o guarda che cosa c'è: lab.run('busybox', 'ls /bin')",
             exit_code=127,
         )
-    why = "non è un programma che questa macchina sappia eseguire" if denied.errno == 8 else "non ha il permesso"
+    if denied.errno == errno.E2BIG:
+        raise CommandError(
+            "Una variabile o un argomento è troppo lungo, o tutti insieme sono troppo grandi: execve risponde E2BIG.",
+            "meno variabili, o più corte: un testo lungo va in un file",
+            exit_code=126,
+        )
+    unknown = denied.errno == errno.ENOEXEC
+    why = "non è un programma che questa macchina sappia eseguire" if unknown else "non ha il permesso"
     raise CommandError(
         f"Il comando «{name}» c'è ma non si può eseguire: {why} ({os.strerror(denied.errno or 0)}).",
         "chmod +x, oppure sh FILE se è uno script senza la riga «#!»",

@@ -6,11 +6,14 @@ ciascuno il container vede l'unione; quello che scrive finisce solo nel suo stra
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from labkit.engine.operation import Context, Operation
+from labkit.errors import InvalidError
 from labkit.kernel import libc, mounts
 
 #: Dove si cercano i programmi se l'immagine non lo dice: il PATH di Docker.
@@ -200,24 +203,66 @@ class WriteIdentity(Operation):
         return {"hostname": f"{self.hostname}\n", "hosts": hosts, "resolv.conf": resolv}
 
     def execute(self, context: Context) -> None:
-        etc = mounts.open_directory(context.root, "etc")
-        try:
-            for name, text in self.files().items():
-                new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-                try:
-                    fd = os.open(name, new, 0o644, dir_fd=etc)
-                except FileExistsError:  # never write through it: the image may have a symlink or a FIFO there
-                    os.unlink(name, dir_fd=etc)
-                    fd = os.open(name, new, 0o644, dir_fd=etc)
-                try:
-                    os.write(fd, text.encode())
-                finally:
-                    os.close(fd)
-        finally:
-            os.close(etc)
+        for name, text in self.files().items():
+            put(context.root, f"etc/{name}", text)
 
     def undo(self, context: Context) -> None:
         """Niente da fare: i file stanno nello strato del container, e spariscono con lui."""
+
+
+def put(root: int, path: str, text: str) -> None:
+    """Scrive un file nuovo dentro ``root``, al posto di quello che c'era, con le cartelle che mancano."""
+    parent, _, name = path.rpartition("/")
+    where = mounts.open_directory(root, parent or ".")
+    try:
+        new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            fd = os.open(name, new, 0o644, dir_fd=where)
+        except FileExistsError:  # never write through it: the image may have a symlink or a FIFO there
+            os.unlink(name, dir_fd=where)
+            fd = os.open(name, new, 0o644, dir_fd=where)
+        with open(fd, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+    finally:
+        os.close(where)
+
+
+#: Perché in un'immagine un percorso non può diventare un file.
+_NO_FILE = {
+    errno.EISDIR: "quella è una cartella",
+    errno.ELOOP: "il percorso passa per un link simbolico",
+    errno.ENOTDIR: "il percorso passa per un file",
+}
+
+
+@dataclass(frozen=True)
+class WriteTemplate(Operation):
+    """Un file di configurazione nato da un modello, con i valori dell'ambiente già al loro posto."""
+
+    target: str
+    text: str
+    variables: tuple[str, ...]
+
+    syscall: ClassVar[str] = "openat2, write"
+    man: ClassVar[str] = "openat2(2)"
+
+    def describe(self) -> str:
+        values = f"con i valori di {', '.join(self.variables)}" if self.variables else "senza variabili"
+        return f"scrive {self.target} dal suo modello, {values}"
+
+    def execute(self, context: Context) -> None:
+        try:
+            put(context.root, self.target[1:], self.text)
+        except OSError as problem:
+            why = _NO_FILE.get(problem.errno or 0)
+            if why is None:
+                raise
+            raise InvalidError(
+                f"Il modello non può diventare «{self.target}»: nell'immagine {why}.", "un altro percorso in templates="
+            ) from None
+
+    def undo(self, context: Context) -> None:
+        """Niente da fare: il file sta nello strato del container, e sparisce con lui."""
 
 
 @dataclass(frozen=True)
@@ -280,6 +325,6 @@ def root_operations(image: ImageRoot, folder: str) -> list[Operation]:
     ]
 
 
-def own_files(image: ImageRoot, identity: WriteIdentity, *, read_only: bool) -> list[Operation]:
-    """Le operazioni che mettono nella radice i file di questo container, e di nessun altro."""
-    return [identity, *([ReadOnlyRoot(tuple(tree.target for tree in image.trees))] if read_only else [])]
+def own_files(image: ImageRoot, files: Sequence[Operation], *, read_only: bool) -> list[Operation]:
+    """Le operazioni che mettono nella radice i file di questo container, e di nessun altro; poi la chiudono."""
+    return [*files, *([ReadOnlyRoot(tuple(tree.target for tree in image.trees))] if read_only else [])]

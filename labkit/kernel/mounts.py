@@ -65,7 +65,7 @@ def umount(target: str) -> None:
 
 
 def open_directory(root: int, path: str) -> int:
-    """Un descrittore ``O_PATH`` della cartella ``path`` dentro ``root``; creata se manca l'ultimo pezzo."""
+    """Un descrittore ``O_PATH`` della cartella ``path`` dentro ``root``; i pezzi che mancano si creano."""
     flags = os.O_PATH | os.O_DIRECTORY
     resolve = libc.RESOLVE_IN_ROOT | libc.RESOLVE_NO_SYMLINKS
     try:
@@ -74,7 +74,7 @@ def open_directory(root: int, path: str) -> int:
         if problem.name != "ENOENT":
             raise
     parent, _, name = path.rpartition("/")
-    where = libc.openat2(root, parent or ".", flags, resolve)
+    where = open_directory(root, parent) if parent else libc.openat2(root, ".", flags, resolve)
     try:
         os.mkdir(name, 0o755, dir_fd=where)
     except OSError as problem:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from labkit.engine import container as containers
 from labkit.engine.operation import Plan
+from labkit.environment import Setting
 from labkit.errors import ConflictError, LabError, from_dict
 from labkit.kernel import capabilities, namespaces
 from labkit.supervisor.launcher import exec_plan
@@ -91,7 +92,7 @@ def enter(
     visitor: Visitor,
     command: Sequence[str],
     *,
-    env: dict[str, str] | None = None,
+    env: Sequence[Setting] = (),
     user: str | None = None,
     workdir: str | None = None,
     tty: bool = False,
@@ -101,7 +102,7 @@ def enter(
     """Un programma in più in un container che gira, con le sue stesse regole (utente, ambiente, capability)."""
     spec = container.spec
     spec = replace(spec, tty=tty, window=tuple(window), workdir=spec.workdir if workdir is None else workdir)
-    environment = containers.environment(spec, container.image, tuple((env or {}).items()))
+    environment = containers.environment(spec, container.image, tuple(env))
     plan = exec_plan(
         server.launcher,
         container.program,

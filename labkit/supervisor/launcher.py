@@ -12,6 +12,7 @@ from labkit.engine.container import Placement
 from labkit.engine.operation import Context, Plan
 from labkit.engine.rootfs import ImageRoot, MakeLayer, remove_tree
 from labkit.engine.userland import names
+from labkit.errors import LabError
 from labkit.kernel import libc
 from labkit.kernel import rtnetlink as rt
 from labkit.kernel.cgroups import Cgroup
@@ -154,7 +155,8 @@ class DirectLauncher:
         try:
             lab.run(context)
             if context.pid == 0:
-                clean_child(stdio, (theirs.fileno(), context.netlink.fileno()))
+                secrets = (context.secrets,) if context.secrets >= 0 else ()
+                clean_child(stdio, (theirs.fileno(), context.netlink.fileno(), *secrets))
                 become(own, context, theirs, stepped=stepped)
         except BaseException:
             stdio.close()
@@ -178,7 +180,7 @@ class DirectLauncher:
             unborn.drop()
             stdio.close()
             raise
-        if not unborn.send(own, stdio):
+        if not unborn.send(own, stdio, context.secrets):
             unborn.drop()
             lab.rollback(context)
             context.pid = context.pidfd = -1
@@ -243,7 +245,11 @@ def container_plan(
     """L'immagine, il posto e le due metà del piano di un container nuovo."""
     image = launcher.image(spec.image)
     place = launcher.place(spec, image, stepped=stepped)
-    return image, place, *halves(launcher, spec, image, place)
+    try:
+        return image, place, *halves(launcher, spec, image, place)
+    except LabError:  # a template without its variable, no program: nothing is born, and the place is free again
+        launcher.release(place)
+        raise
 
 
 def halves(launcher: Launcher, spec: ContainerSpec, image: ImageRoot, place: Placement) -> tuple[Plan, Plan]:

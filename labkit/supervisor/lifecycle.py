@@ -6,6 +6,7 @@ che ha già vissuto, o che è stato creato per dopo, resta con il suo strato, il
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import time
@@ -14,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from labkit.engine.limits import supported
+from labkit.engine.secrets import seal
 from labkit.errors import ConflictError, InvalidError, LabError, from_dict
 from labkit.kernel import capabilities, procfs
 from labkit.model import ContainerSpec, Step
@@ -39,19 +41,33 @@ def signal_number(name: str | int) -> int:
         raise InvalidError(f"Il segnale «{name}» non esiste.", "kill(signal='SIGTERM')") from None
 
 
-def create(server: Server, spec_data: dict[str, Any], *, stepped: bool = False) -> Container:
-    """Un container nuovo, con un nome e un piano, ma ancora senza niente nel kernel."""
+def create(
+    server: Server, spec_data: dict[str, Any], secrets: dict[str, str] | None = None, *, stepped: bool = False
+) -> Container:
+    """Un container nuovo, con un nome e un piano, ma ancora senza niente nel kernel.
+
+    ``secrets`` sono i valori (base64) dei segreti che la descrizione nomina.
+    """
     requested = time.monotonic()
     spec = ContainerSpec.from_json(spec_data)
     signal_number(spec.stop_signal)
     capabilities.compute(spec.cap_add, spec.cap_drop)
+    if set(spec.secrets) != set(secrets or {}):
+        raise InvalidError("I segreti mandati non sono quelli nominati.", "lab.run(…, secrets={'nome': 'valore'})")
     limits, warnings = supported(server.launcher.group, spec.limits, server.launcher.reasons)
     spec = replace(spec, limits=limits)
     number = server.state.new_number()
     spec = replace(spec, name=server.state.choose_name(spec.name, number))
-    image, place, lab, own = container_plan(server.launcher, spec, stepped=stepped)
+    held = seal({name: base64.b64decode(secrets[name]) for name in spec.secrets}) if secrets else -1
+    try:
+        image, place, lab, own = container_plan(server.launcher, spec, stepped=stepped)
+    except BaseException:
+        if held >= 0:
+            os.close(held)
+        raise
     container = Container(os.urandom(6).hex(), spec.name, spec, image, place, lab, own, server.launcher.context())
     container.requested, container.warnings = requested, warnings
+    container.secrets = held
     server.state.add(container)
     return container
 
@@ -125,6 +141,7 @@ def launch(server: Server, container: Container, *, stdin: bool = False, stepped
     container.manual = False
     container.started, container.error = 0.0, ""
     container.oom_kills, container.oom_killed = 0, False
+    container.context.secrets = container.secrets
     try:
         publish(server, container)
         child = server.launcher.start(
@@ -286,6 +303,8 @@ def destroy(server: Server, container: Container) -> None:
     if server.state.containers.get(container.name) is not container:
         return
     server.state.remove(container)
+    if container.secrets >= 0:
+        os.close(container.secrets)
     server.launcher.release(container.place)
     server.launcher.discard(container.lab_plan, container.context)
     server.groups.forget(container)

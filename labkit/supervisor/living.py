@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from labkit.supervisor.server import Server
 
 
-def create_container(server: Server, call: Call, spec: dict[str, Any]) -> None:
+def create_container(server: Server, call: Call, spec: dict[str, Any], secrets: dict[str, str] | None = None) -> None:
     """Un container pronto a partire: ha un nome e un indirizzo, ma ancora nessun processo."""
-    container = create(server, spec)
+    container = create(server, spec, secrets)
     container.kept = True
     call.answer(to_json(container.info()))
 

@@ -84,11 +84,12 @@ class Unborn:
         """
         return bool(select.select([self.channel], [], [], _PATIENCE)[0]) and self.channel.recv(1) != b""
 
-    def send(self, own: Plan, stdio: Stdio) -> bool:
-        """Gli dice chi sarà e gli dà i suoi flussi; ``False`` se nel frattempo è morto."""
+    def send(self, own: Plan, stdio: Stdio, secrets: int) -> bool:
+        """Gli dice chi sarà e gli dà i suoi flussi, e i segreti se ce ne sono; ``False`` se nel frattempo è morto."""
         order = pickle.dumps((own.operations, own.first_index))
+        fds = [*stdio.child, secrets] if secrets >= 0 else stdio.child
         try:
-            return socket.send_fds(self.channel, [order], stdio.child) == len(order)
+            return socket.send_fds(self.channel, [order], fds) == len(order)
         except OSError:
             return False
 
@@ -238,12 +239,13 @@ def wait(known: Plan, context: Context, channel: socket.socket) -> NoReturn:
         forget_imports()
         known.run(context)
         channel.send(b"!")
-        order, fds, _, _ = socket.recv_fds(channel, _MAX_ORDER, 3)
+        order, fds, _, _ = socket.recv_fds(channel, _MAX_ORDER, 4, socket.MSG_CMSG_CLOEXEC)
         if not order:
             os._exit(0)
-        for number, fd in enumerate(fds):
+        for number, fd in enumerate(fds[:3]):
             os.dup2(fd, number)
             os.close(fd)
+        context.secrets = fds[3] if len(fds) > 3 else -1
         operations, first_index = pickle.loads(order)
         own = Plan(operations, first_index)
         own.inherit(known)

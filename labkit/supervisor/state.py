@@ -37,13 +37,14 @@ class Container:
     """Un container del laboratorio.
 
     ``task`` è il suo PID 1; ``program`` il PID del programma, che con ``init`` è un altro: in init non si
-    può guardare, e dei suoi namespace si chiede al programma. ``started`` è l'ora monotona di questo giro, 0
-    finché il programma non parte; ``kept`` di chi resta anche se un avvio non riesce; ``manual`` di chi è stato
-    fermato da qualcuno, e perciò non riparte da solo; ``pending`` la ripartenza che aspetta; ``audience`` chi
-    ascolta le uscite, giro dopo giro. Ogni ``waiter`` riceve il codice di uscita quando il container resta
-    fermo (``None`` se il programma non è mai partito), ogni ``next_exit`` alla prossima fine del programma, ogni
-    ``removal`` quando il container non c'è più. ``warnings`` sono i limiti chiesti che qui non valgono; ``oom_kills``
-    quanti suoi processi il kernel ha ucciso per la memoria in questo giro, ``oom_seen`` in tutti.
+    può guardare, e dei suoi namespace si chiede al programma. ``secrets`` è il memfd dei suoi segreti, -1 se non
+    ne ha. ``started`` è l'ora monotona di questo giro, 0 finché il programma non parte; ``kept`` di chi resta
+    anche se un avvio non riesce; ``manual`` di chi è stato fermato da qualcuno, e perciò non riparte da solo;
+    ``pending`` la ripartenza che aspetta; ``audience`` chi ascolta le uscite, giro dopo giro. Ogni ``waiter``
+    riceve il codice di uscita quando il container resta fermo (``None`` se il programma non è mai partito), ogni
+    ``next_exit`` alla prossima fine del programma, ogni ``removal`` quando il container non c'è più. ``warnings``
+    sono i limiti chiesti che qui non valgono; ``oom_kills`` quanti suoi processi il kernel ha ucciso per la
+    memoria in questo giro, ``oom_seen`` in tutti.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Container:
     lab_plan: Plan
     own_plan: Plan
     context: Context
+    secrets: int = -1
     state: ContainerState = "created"
     exit_code: int | None = None
     steps: list[Step] = field(default_factory=list)

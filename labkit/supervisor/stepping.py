@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from labkit.supervisor.server import Server
 
 
-def plan(server: Server, call: Call, spec: dict[str, Any]) -> None:
+def plan(server: Server, call: Call, spec: dict[str, Any], secrets: dict[str, str] | None = None) -> None:
     """Un container da fare passo per passo: per ora esiste solo il suo nome."""
-    container = lifecycle.create(server, spec, stepped=True)
+    container = lifecycle.create(server, spec, secrets, stepped=True)
     call.answer({"name": container.name, "steps": to_json(container.all_steps())})
 
 

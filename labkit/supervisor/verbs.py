@@ -7,10 +7,11 @@ Ogni verbo riceve il server, la richiesta e gli argomenti; risponde con ``call.a
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from labkit.engine.userland import names
+from labkit.environment import Setting
 from labkit.errors import InvalidError, NotFoundError
 from labkit.kernel import namespaces, procfs
 from labkit.model import NAMESPACES, to_json
@@ -28,9 +29,16 @@ if TYPE_CHECKING:
     from labkit.supervisor.server import Server
 
 
-def run(server: Server, call: Call, spec: dict[str, Any], attach: bool = True, stdin: bool = False) -> None:
+def run(
+    server: Server,
+    call: Call,
+    spec: dict[str, Any],
+    secrets: dict[str, str] | None = None,
+    attach: bool = True,
+    stdin: bool = False,
+) -> None:
     """Crea e avvia un container; con ``attach`` la risposta arriva quando finisce."""
-    container = create(server, spec)
+    container = create(server, spec, secrets)
     birth = launch(server, container, stdin=stdin)
     birth.on_failed = call.fail
     if not attach:
@@ -47,7 +55,7 @@ def execute(
     call: Call,
     name: str,
     command: list[str],
-    env: dict[str, str] | None = None,
+    env: Sequence[Setting] = (),
     user: str | None = None,
     workdir: str | None = None,
     tty: bool = False,
@@ -61,7 +69,16 @@ def execute(
     exec_id = os.urandom(6).hex()
     server.state.note("exec_create", container, exec_id=exec_id, command=" ".join(command))
     join = enter(
-        server, container, call, command, env=env, user=user, workdir=workdir, tty=tty, window=window or (), stdin=stdin
+        server,
+        container,
+        call,
+        command,
+        env=env or (),
+        user=user,
+        workdir=workdir,
+        tty=tty,
+        window=window or (),
+        stdin=stdin,
     )
 
     def told(code: int | None) -> None:

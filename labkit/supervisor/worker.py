@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from labkit.engine import manual
@@ -88,7 +88,7 @@ class Worker:
     def undo(self) -> Any:
         return to_json(self.plan.undo(self.context))
 
-    def run(self, command: list[str], env: dict[str, str] | None = None) -> int:
+    def run(self, command: list[str], env: dict[str, str | None] | None = None) -> int:
         """Lancia un programma e aspetta che finisca: 127 e 126 come una shell, 128+n se l'ha ucciso il segnale n."""
         sys.stdout.flush()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program
@@ -100,7 +100,7 @@ class Worker:
                 code = 125
                 try:
                     self.channel.close()
-                    replace(tuple(command), {**os.environ, **(env or {})})
+                    replace(tuple(command), present({**os.environ, **(env or {})}))
                 except LabError as problem:
                     code = problem.exit_code
                     os.write(2, f"{problem}\n".encode())
@@ -150,12 +150,12 @@ class Worker:
             os._exit(result if result >= 0 else 128 - result)
         return {"pid": int(os.readlink("/proc/self")), "inside": os.getpid()}
 
-    def execute(self, command: list[str], env: dict[str, str] | None = None) -> None:
+    def execute(self, command: list[str], env: dict[str, str | None] | None = None) -> None:
         """Il programma prende il posto del processo: il filo si chiude con l'execve."""
         sys.stdout.flush()
         self.channel.set_inheritable(False)
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        replace(tuple(command), dict(os.environ) if env is None else env)
+        replace(tuple(command), dict(os.environ) if env is None else present(env))
 
     def read(self, path: str) -> str:
         try:
@@ -199,3 +199,8 @@ def become_worker(channel: socket.socket, paths: list[str]) -> NoReturn:
         Worker(channel).serve()
     finally:
         os._exit(1)
+
+
+def present(env: Mapping[str, str | None]) -> dict[str, str]:
+    """L'ambiente senza le variabili tolte (quelle che valgono ``None``)."""
+    return {name: value for name, value in env.items() if value is not None}

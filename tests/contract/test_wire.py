@@ -101,7 +101,8 @@ VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3), max_leaves=6
 )
 _OPTIONS = (
-    "command name env hostname user workdir network publish cap_add labels window restart health log stop_timeout"
+    "command entrypoint name env env_file secrets templates hostname user workdir network publish cap_add labels "
+    "window restart health log stop_timeout"
 )
 SPECS = st.fixed_dictionaries(
     {"image": st.just("busybox")},
@@ -110,7 +111,8 @@ SPECS = st.fixed_dictionaries(
 ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(("all", "attach", "stdin", "follow", "force", "tty"), st.booleans() | VALUES),
     **dict.fromkeys(("name", "command", "env", "user", "workdir", "signal", "image", "label", "verb", "kind"), VALUES),
-    **dict.fromkeys(("grace", "window", "channel", "rows", "columns", "pid", "descriptor", "args", "limits"), VALUES),
+    **dict.fromkeys(("grace", "window", "channel", "rows", "columns", "pid", "descriptor", "args"), VALUES),
+    **dict.fromkeys(("limits", "secrets"), VALUES),
     **dict.fromkeys(("since", "until", "tail", "filters", "condition", "new", "timestamps"), VALUES),
     "spec": SPECS | VALUES,
 }

@@ -141,9 +141,8 @@ def test_a_user_outside_the_map(lab: Lab, nothing_half_made: None) -> None:
     assert "usermod --add-subuids" in problem.remedy
 
 
-@pytest.mark.parametrize("env", [["SENZA_VALORE"], "SENZA_VALORE", ["=valore"], {"": "x"}, {"A=B": "x"}, ["A=\0"], 5])
-def test_an_env_without_its_equals(lab: Lab, monkeypatch: pytest.MonkeyPatch, env: object) -> None:
-    monkeypatch.delenv("SENZA_VALORE", raising=False)
+@pytest.mark.parametrize("env", ["=valore", ["=valore"], {"": "x"}, {"A=B": "x"}, ["A=\0"], 5])
+def test_an_env_without_a_name(lab: Lab, env: object) -> None:
     container = lab.run("busybox", ["sleep", "60"], detach=True)
     problem = refused(InvalidError, lambda: lab.run("busybox", "true", env=env))
     assert "env=" in problem.remedy

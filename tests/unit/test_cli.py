@@ -180,7 +180,11 @@ def test_remedies_are_spelled_as_in_a_terminal(capsys: pytest.CaptureFixture[str
         "run --name _ busybox": "Rimedio: --name web-1",
         "run -h a_b busybox": "Rimedio: --hostname web-1",
         "run --network lan busybox": "Rimedio: --network bridge",
-        "run -e CERTO_CHE_NON_C_E busybox": "Rimedio: -e CERTO_CHE_NON_C_E=valore",
+        "run -e =verde busybox": "Rimedio: -e COLORE=verde",
+        "run --secret id=../a,src=x busybox": "Rimedio: --secret id=db_password,src=password.txt",
+        "run --secret id=a busybox": "Rimedio: --secret id=db_password,src=password.txt",
+        "run --env-file /non/c/e busybox": "Rimedio: ls -l /non/c/e",
+        "run --template sito.conf busybox": "Rimedio: --template sito.conf:/etc/sito.conf",
         "run -w tmp busybox": "Rimedio: --workdir /tmp",
     }.items():
         assert cli.main(line.split()) == 125

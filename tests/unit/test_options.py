@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labkit.client import options
+from labkit.client import environment, options
 from labkit.errors import InvalidError
 from labkit.model import ContainerSpec, Port
 from labkit.policy import HealthCheck, LogLimits
@@ -47,27 +47,28 @@ def test_a_list_is_taken_as_it_is(words: list[str]) -> None:
 
 def test_the_environment_has_many_forms_and_one_meaning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DI_QUI", "valore dell'host")
-    assert options.environment({"A": "1", "B": 2, "C": None, "D": True}) == (
+    assert environment.environment({"A": "1", "B": 2, "C": None, "D": True}) == (
         ("A", "1"),
         ("B", "2"),
-        ("C", ""),
+        ("C", None),
         ("D", "True"),
     )
-    assert options.environment(["A=1", "B=", "C=x=y", "DI_QUI"]) == (
+    monkeypatch.delenv("NON_CE_QUI", raising=False)
+    assert environment.environment(["A=1", "B=", "C=x=y", "DI_QUI", "NON_CE_QUI"]) == (
         ("A", "1"),
         ("B", ""),
         ("C", "x=y"),
         ("DI_QUI", "valore dell'host"),
+        ("NON_CE_QUI", None),
     )
-    assert options.environment("A=1") == (("A", "1"),)
-    assert options.environment(None) == options.environment([]) == options.environment({}) == ()
+    assert environment.environment("A=1") == (("A", "1"),)
+    assert environment.environment(None) == environment.environment([]) == environment.environment({}) == ()
 
 
-@pytest.mark.parametrize("value", [["NON_CE_QUI"], [""], ["=x"], {"": "x"}, {"A=": "x"}, {"A\0": "x"}, {"A": "\0"}, 5])
-def test_a_variable_without_a_name_or_a_value_is_refused(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NON_CE_QUI", raising=False)
+@pytest.mark.parametrize("value", [[""], ["=x"], {"": "x"}, {"A=": "x"}, {"A\0": "x"}, {"A": "\0"}, 5])
+def test_a_variable_without_a_name_is_refused(value: Any) -> None:
     with pytest.raises(InvalidError) as caught:
-        options.environment(value)
+        environment.environment(value)
     assert caught.value.remedy.startswith("env=")
 
 

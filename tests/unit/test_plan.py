@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from labkit.engine import container, exec, isolation, limits, manual, network, rootfs
+from labkit.engine import container, exec, isolation, limits, manual, network, rootfs, secrets
 from labkit.engine.container import Placement, common, plan, split
 from labkit.engine.operation import Context, Operation, Plan
 from labkit.engine.rootfs import ImageRoot, Tree
@@ -17,6 +17,7 @@ from labkit.errors import InvalidError, KernelError, LabError, PlanError
 from labkit.kernel.cgroups import CONTROLLERS, SWAP, Cgroup, Hierarchy
 from labkit.limits import Limits
 from labkit.model import ContainerSpec, to_json
+from labkit.template import Template
 
 IMAGE = ImageRoot("prova", (Tree("", ("/sotto",)), Tree("usr", ("/maschera", "/usr"))))
 GROUP = Cgroup((Hierarchy(2, (*CONTROLLERS, SWAP), "/sys/fs/cgroup/c3"),))
@@ -157,7 +158,7 @@ def test_a_plan_that_grows_takes_the_place_of_what_was_undone() -> None:
 
 
 def spec(**options: Any) -> ContainerSpec:
-    return ContainerSpec("prova", ("sleep", "1"), name="web", **options)
+    return ContainerSpec("prova", **{"command": ("sleep", "1"), "name": "web", **options})
 
 
 def test_the_same_spec_gives_the_same_plan() -> None:
@@ -230,6 +231,47 @@ def test_a_plan_is_split_where_the_process_is_born() -> None:
     assert [step.index for step in lab.steps() + own.steps()] == list(range(1, len(whole.operations) + 1))
 
 
+def test_what_is_given_to_a_container_is_there_before_the_root_is_read_only() -> None:
+    asked = spec(read_only=True, secrets=("a",), templates=(Template("/etc/x", "${A}"),), env=(("A", "1"),))
+    names = [step.name for step in plan(asked, IMAGE, PLACE).steps()]
+    start = names.index("WriteIdentity")
+    assert names[start : start + 5] == ["WriteIdentity", "WriteTemplate", "MountSecrets", "ReadOnlyRoot", "SetHostname"]
+
+
+OWN = ImageRoot("sua", (), ("-g", "1"), (("PATH", "/opt"), ("A", "immagine"), ("HOSTNAME", "sua")), ("/avvio",))
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({}, ("/avvio", "-g", "1")),
+        ({"command": ("x",)}, ("/avvio", "x")),
+        ({"entrypoint": ("/altro",)}, ("/altro",)),
+        ({"entrypoint": ("/altro", "a"), "command": ("x",)}, ("/altro", "a", "x")),
+        ({"entrypoint": (), "command": ("x",)}, ("x",)),
+    ],
+)
+def test_the_entrypoint_comes_before_the_command(asked: dict[str, Any], words: tuple[str, ...]) -> None:
+    assert container.argv(spec(**{"command": (), **asked}), OWN) == words
+
+
+def test_without_a_program_there_is_no_plan() -> None:
+    with pytest.raises(InvalidError, match="Non c'è nessun programma"):
+        plan(spec(command=(), entrypoint=()), OWN, PLACE)
+
+
+def test_an_environment_is_the_image_s_then_the_files_then_the_options() -> None:
+    asked = spec(env_file=(("A", "file"), ("B", "file")), env=(("B", "opzione"), ("C", None)), tty=True, name="web")
+    assert [(str(v), v.origin) for v in container.environment(asked, OWN)] == [
+        ("PATH=/opt", "image"), ("HOSTNAME=sua", "image"), ("TERM=xterm", "lab"), ("A=file", "file"),
+        ("B=opzione", "option"),
+    ]  # fmt: skip
+    bare = ImageRoot("nuda", (), env=())
+    assert [(v.name, v.origin) for v in container.environment(spec(env=(("PATH", None),)), bare)] == [
+        ("HOSTNAME", "lab")
+    ]
+
+
 def test_without_a_network_no_cable_is_laid() -> None:
     names = [step.name for step in plan(spec(network="none"), IMAGE, Placement("3", "/lab/layers/3")).steps()]
     assert "ConnectVeth" not in names
@@ -260,6 +302,8 @@ def test_what_comes_first_does_not_depend_on_who_the_container_will_be() -> None
 EXAMPLES: list[Operation] = [
     *plan(spec(read_only=True, limits=Limits(memory=64 << 20)), IMAGE, PLACE).operations,
     *plan(spec(tty=True, init=True, user="nobody", network="none"), IMAGE, Placement("3", "/x")).operations,
+    rootfs.WriteTemplate("/etc/x", "", ()),
+    *container.given_files(spec(secrets=("a", "b"), templates=(Template("/etc/x", "${A}"),)), {"A": "1"}),
     *exec.plan(7, ("ps",), (), user="", workdir="", tty=False, caps=()).operations,
     manual.Unshare(("uts", "net")),
     manual.SetNs(7, ("uts",)),
@@ -286,7 +330,7 @@ EXAMPLES: list[Operation] = [
 def operations() -> set[type[Operation]]:
     return {
         value
-        for module in (container, exec, isolation, limits, manual, network, rootfs)
+        for module in (container, exec, isolation, limits, manual, network, rootfs, secrets)
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Operation) and value is not Operation
     }
