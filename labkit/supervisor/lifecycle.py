@@ -58,7 +58,7 @@ def create(
     spec = replace(spec, limits=limits)
     number = server.state.new_number()
     spec = replace(spec, name=server.state.choose_name(spec.name, number))
-    held = seal({name: base64.b64decode(secrets[name]) for name in spec.secrets}) if secrets else -1
+    held = seal({name: base64.b64decode(secrets[name], validate=True) for name in spec.secrets}) if secrets else -1
     try:
         image, place, lab, own = container_plan(server.launcher, spec, stepped=stepped)
     except BaseException:
