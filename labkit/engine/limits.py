@@ -50,10 +50,13 @@ def settings(limits: Limits, before: Limits = UNLIMITED) -> tuple[Setting, ...]:
     """
     found = []
     swap = (limits.memory, limits.memory_swap) != (before.memory, before.memory_swap)
-    if limits.memory != before.memory or (swap and limits.memory):
+    if limits.memory != before.memory:
         meaning = f"{show_bytes(limits.memory)} di memoria" if limits.memory else "memoria senza limite"
         found.append(Setting("memory.max", str(limits.memory or "max"), meaning))
-        found.append(Setting("memory.oom.group", "1", "se la memoria finisce, finisce tutto il container"))
+        together = "tutto il container" if limits.memory else "il solo programma che la vuole"
+        found.append(
+            Setting("memory.oom.group", str(int(limits.memory > 0)), f"se la memoria finisce muore {together}")
+        )
     if swap:
         extra = swap_bytes(limits)
         meaning = "swap senza limite" if extra < 0 else f"{show_bytes(extra)} di swap" if extra else "niente swap"
@@ -111,10 +114,11 @@ class MakeCgroup(Operation):
 
 @dataclass(frozen=True)
 class SetLimit(Operation):
-    """Un limite: un numero scritto in un file del gruppo."""
+    """Un limite: un numero scritto in un file del gruppo. ``back`` è quello di prima."""
 
     cgroup: Cgroup
     setting: Setting
+    back: str
 
     syscall: ClassVar[str] = "write"
     man: ClassVar[str] = "cgroups(7)"
@@ -125,16 +129,13 @@ class SetLimit(Operation):
         return f"limita il gruppo: {self.setting.meaning} ({file})"
 
     def execute(self, context: Context) -> None:
-        file, value = self.setting.file, self.setting.value
-        context.undo[f"{file} {value}"] = self.cgroup.saved(file)
-        self.cgroup.write(file, _with_number(value) if file == "io.max" else value)
+        self._write(self.setting.value)
 
     def undo(self, context: Context) -> None:
-        file, value = self.setting.file, self.setting.value
-        if file == "io.max":
-            self.cgroup.write(file, _with_number(f"{value.partition('=')[0]}=max"))
-        else:
-            self.cgroup.restore(context.undo[f"{file} {value}"])
+        self._write(self.back)
+
+    def _write(self, value: str) -> None:
+        self.cgroup.write(self.setting.file, _with_number(value) if self.setting.file == "io.max" else value)
 
 
 def _with_number(value: str) -> str:
@@ -178,7 +179,9 @@ class JoinCgroup(Operation):
 
 def limit_operations(cgroup: Cgroup, limits: Limits, before: Limits = UNLIMITED) -> list[SetLimit]:
     """Le operazioni per passare da ``before`` a ``limits``: per un container nuovo, da nessun limite."""
-    return [SetLimit(cgroup, setting) for setting in settings(limits, before) if cgroup.offers(setting.file)]
+    there, back = settings(limits, before), settings(before, limits)
+    pairs = zip(there, back, strict=True)
+    return [SetLimit(cgroup, setting, old.value) for setting, old in pairs if cgroup.offers(setting.file)]
 
 
 def supported(cgroup: Cgroup, limits: Limits, reasons: dict[str, str]) -> tuple[Limits, tuple[str, ...]]:

@@ -16,6 +16,10 @@ import sys
 from socket import gethostname
 
 from labkit.errors import CommandError
+from labkit.kernel.accounts import account
+from labkit.kernel.cgroups import FILES as CGROUP_FILES
+from labkit.kernel.cgroups import Cgroup, cgroup
+from labkit.kernel.cgroups import top as cgroup_top
 from labkit.kernel.libc import pivot_root, sethostname
 from labkit.kernel.mounts import mask, mount, overlay, umount
 from labkit.kernel.namespaces import (
@@ -31,8 +35,13 @@ from labkit.kernel.namespaces import (
 from labkit.kernel.procfs import comm, command, mount_points, pids, status
 
 __all__ = [
+    "CGROUP_FILES",
+    "Cgroup",
     "Namespace",
+    "account",
     "addresses",
+    "cgroup",
+    "cgroup_top",
     "comm",
     "command",
     "fork",

@@ -11,6 +11,7 @@ Nessun percorso è scritto qui: dove sono le gerarchie lo dicono ``/proc/PID/cgr
 from __future__ import annotations
 
 import errno
+import math
 import os
 from dataclasses import dataclass
 
@@ -121,22 +122,23 @@ def offered(folder: str) -> tuple[str, ...]:
         return ()
 
 
-def shares(weight: int) -> int:
-    """Da ``cpu.weight`` (1–10000) a ``cpu.shares`` (2–262144), sulla stessa retta di runc e systemd.
-
-    >>> shares(39)
-    998
-    """
-    return 2 + (weight - 1) * 262142 // 9999
-
-
 def weight(shares: int) -> int:
-    """Da ``cpu.shares`` a ``cpu.weight``.
+    """Da ``cpu.shares`` (2–262144, di solito 1024) a ``cpu.weight`` (1–10000, di solito 100), come runc e crun.
 
-    >>> weight(1024)
-    39
+    >>> weight(2), weight(1024), weight(262144)
+    (1, 100, 10000)
     """
-    return 1 + (shares - 2) * 9999 // 262142
+    bits = math.log2(shares)
+    return math.ceil(round(10 ** ((bits * bits + 125 * bits) / 612 - 7 / 34), 6))
+
+
+def shares(weight: int) -> int:
+    """Il contrario di :func:`weight`.
+
+    >>> shares(1), shares(100), shares(10000)
+    (2, 1024, 262144)
+    """
+    return round(2 ** ((math.sqrt(125**2 + 4 * 612 * (math.log10(weight) + 7 / 34)) - 125) / 2))
 
 
 def spell(file: str, value: str) -> tuple[tuple[str, str], ...]:
@@ -275,7 +277,9 @@ class Cgroup:
         path = self.path(file)
         folder = os.path.dirname(path)
         if self.version("io" if file.startswith("blkio") else file.partition(".")[0]) == 2 or file not in FILES:
-            write(path, text)
+            write(path, text or "\n")
+        elif file == "cpuset.cpus" and not text:  # here empty does not mean "those of the parent"
+            write(path, read(f"{os.path.dirname(folder)}/cpuset.cpus").strip())
         elif file == "memory.swap.max":
             total = -1 if text == "max" else int(self.read("memory.max")) + int(text)
             write(path, str(total))
@@ -284,21 +288,6 @@ class Cgroup:
                 if name == "memory.limit_in_bytes":
                     self._make_room(spelled)
                 write(f"{folder}/{name}", spelled)
-
-    def saved(self, file: str) -> tuple[tuple[str, str], ...]:
-        """I file veri che :meth:`write` cambierebbe, con quello che c'è scritto adesso: per rimetterlo."""
-        folder = os.path.dirname(self.path(file))
-        two = self.version(file.partition(".")[0]) == 2
-        names = {
-            "cpu.max": ("cpu.cfs_period_us", "cpu.cfs_quota_us"),
-            "io.max": (),
-        }.get(file, (FILES[file],))
-        return tuple((path, read(path)) for path in (f"{folder}/{name}" for name in ((file,) if two else names)))
-
-    def restore(self, saved: tuple[tuple[str, str], ...]) -> None:
-        """Rimette quello che :meth:`saved` aveva letto."""
-        for path, text in saved:
-            write(path, text or "\n")
 
     def _make_room(self, limit: str) -> None:
         """Nella versione 1 il limite della memoria non supera mai quello di memoria e swap insieme: prima si alza."""

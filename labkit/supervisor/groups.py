@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,7 @@ class Groups:
         self.group = group
         self.reasons = reasons
         self.kmsg = kmsg
-        self._victims: dict[str, deque[tuple[int, str]]] = defaultdict(deque)
+        self._victims: dict[str, list[tuple[int, str]]] = defaultdict(list)
         self._sweeping = False
         self._events = -1
         version = group.version("memory")
@@ -86,7 +86,10 @@ class Groups:
             self.look_at(container)
 
     def look_at(self, container: Container) -> None:
-        """Un evento ``oom`` per ogni processo di questo container ucciso da quando si è guardato."""
+        """Un evento ``oom`` per ogni vittima che il kernel ha scelto in questo container da quando si è guardato.
+
+        Il conto può essere più alto delle vittime: chi muore insieme a una è contato anche lui.
+        """
         group = container.place.group
         if group is None or container.task is None:
             return
@@ -96,10 +99,8 @@ class Groups:
         container.oom_kills += new
         if new:
             self._read_kernel_log()
-        known = self._victims[group.name]
-        for _ in range(new):
-            pid, name = known.popleft() if known else (0, "")
-            self.server.state.note("oom", container, pid=pid, process=name, memory=container.spec.limits.memory)
+            for pid, name in self._victims.pop(group.name, None) or [(0, "")]:
+                self.server.state.note("oom", container, pid=pid, process=name, memory=container.spec.limits.memory)
 
     def _read_kernel_log(self) -> None:
         """Le righe nuove del diario: quelle che parlano di noi dicono chi è stato ucciso."""
@@ -112,7 +113,7 @@ class Groups:
                 continue
             found = victim(record)
             if found and self._ours(found[0]):
-                self._victims[os.path.basename(found[0])].append(found[1:])
+                self._victims[os.path.basename(found[0])].append((found[1], found[2]))
 
     def _ours(self, path: str) -> bool:
         return bool(os.path.basename(os.path.dirname(path)) == self.server.config["cgroup"]["name"])

@@ -209,7 +209,7 @@ def test_limits_are_set_before_the_process_that_they_hold() -> None:
     assert names[1:8] == ["MakeLayer", *["SetLimit"] * 5, "CloneProcess"]
     assert [step.description for step in steps[2:7]] == [
         "limita il gruppo: 64 MiB di memoria (memory.max)",
-        "limita il gruppo: se la memoria finisce, finisce tutto il container (memory.oom.group)",
+        "limita il gruppo: se la memoria finisce muore tutto il container (memory.oom.group)",
         "limita il gruppo: 64 MiB di swap (memory.swap.max)",
         "limita il gruppo: 0.5 CPU per volta (cpu.max)",
         "limita il gruppo: al massimo 20 processi e thread (pids.max)",
