@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
 from labkit.engine.limits import reason
 from labkit.errors import LabError
 from labkit.kernel import cgroups, libc, mounts
-from labkit.kernel.cgroups import LEAF, Cgroup, Hierarchy
+from labkit.kernel.cgroups import CONTROLLERS, LEAF, Cgroup, Hierarchy
 from labkit.kernel.explain import from_os_error
 from labkit.model import Feature
 
@@ -67,19 +68,20 @@ def choose(name: str) -> LabGroup:
     for part in refused:
         for controller in part.controllers:
             lab.reasons[controller] = "nella versione 1 dei cgroup può scriverlo solo root"
-    second = next((part for part in parts if part.version == 2), None)
-    if second is not None:
-        home, why = _second_home(second, name)
-        if home:
-            chosen.append(Hierarchy(2, second.controllers, f"{home}/{name}"))
-            if home == _own_folder() and not _is_root(home) and second.controllers:
-                lab.guard_leaf = f"{home}/{name}-guard"
-        else:
-            lab.reasons |= dict.fromkeys(second.controllers, why) | {"cgroup": why}
-    else:
-        lab.reasons["cgroup"] = "questa macchina non ha montata la versione 2 dei cgroup"
     if not parts:
         lab.reasons[""] = "questa macchina non ha cgroup montati"
+    elif parts[-1].version == 1:
+        lab.reasons["cgroup"] = "questa macchina non ha montata la versione 2 dei cgroup"
+    else:
+        home, why = _second_home(parts[-1].folder, name)
+        given = cgroups.offered(home) if home else ()
+        if home:
+            chosen.append(Hierarchy(2, given, f"{home}/{name}"))
+        if given and not _is_root(home) and home == _own_folder():
+            lab.guard_leaf = f"{home}/{name}-guard"
+        for controller in (*CONTROLLERS, "cgroup"):
+            if why and controller not in lab.reasons:
+                lab.reasons[controller] = why
     lab.group = Cgroup(tuple(chosen))
     return lab
 
@@ -88,22 +90,21 @@ def _own_folder() -> str:
     return next((part.folder for part in cgroups.hierarchies() if part.version == 2), "")
 
 
-def _second_home(own: Hierarchy, name: str) -> tuple[str, str]:
+def _second_home(own: str, name: str) -> tuple[str, str]:
     """La cartella della versione 2 in cui fare il gruppo, o perché non c'è."""
-    if not own.controllers:  # a hybrid machine: no limits here, and any writable folder will do
-        return (own.folder, "") if _writable(own.folder) else ("", "può scrivere nei cgroup solo root")
-    if _is_root(own.folder) and _writable(own.folder):
-        return own.folder, ""
+    above = [own]
+    while os.path.exists(f"{os.path.dirname(above[-1])}/cgroup.procs"):
+        above.append(os.path.dirname(above[-1]))
+    if not cgroups.offered(above[-1]):  # a hybrid machine: no limits here, and any writable folder will do
+        return (own, "") if _writable(own) else ("", "nei cgroup può scrivere solo root")
+    if _is_root(own) and _writable(own):
+        return own, ""
     why = _ask_systemd(name)
-    folder = own.folder if why else _own_folder()
-    if not _others(folder) and _writable(folder):
-        return folder, ""
-    while os.path.exists(f"{(folder := os.path.dirname(folder))}/cgroup.procs"):
-        free = _is_root(folder) or not _others(folder)
-        given = set(cgroups.offered(folder))
-        if free and _writable(folder) and given >= set(own.controllers):
-            return folder, ""
-    return "", f"serve un cgroup delegato a questo utente ({why})"
+    if not why and (given := _own_folder()) and _writable(given) and not _others(given):
+        return given, ""
+    usable = [folder for folder in above if _writable(folder) and (_is_root(folder) or not _others(folder))]
+    best = max(usable, key=lambda folder: len(cgroups.offered(folder)), default="")  # the nearest of equals
+    return (best, "") if best else ("", f"serve un cgroup delegato a questo utente, e {why}")
 
 
 def _writable(folder: str) -> bool:
@@ -226,12 +227,16 @@ def settle(lab: LabGroup) -> None:
             mounts.read_only(target)
     for target, folder in covers.items():
         libc.mount(folder, target, None, libc.MS_BIND)
-    lab.group = cgroups.top()
-    for part in lab.group.parts:
+    for part in _mine(covers).parts:
         if part.version == 2:
             Cgroup((part.child(LEAF),)).create().add()
             cgroups.grant(part.folder, cgroups.offered(part.folder))
-    lab.group = cgroups.top()
+    lab.group = _mine(covers)
+
+
+def _mine(covers: Collection[str]) -> Cgroup:
+    """Di quello che si vede, solo ciò che è del laboratorio."""
+    return Cgroup(tuple(part for part in cgroups.top().parts if part.folder in covers))
 
 
 #: What a lab can limit: key, title, the file that does it.

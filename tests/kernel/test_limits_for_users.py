@@ -100,7 +100,7 @@ if pid == 0:
                   {{"HOME": "/tmp/casa", "PATH": os.environ["PATH"], "LABKIT_RUN": "/tmp/casa/run"}})
     finally:
         os._exit(1)
-os.waitpid(pid, 0)
+_ = os.waitpid(pid, 0)
 """
 
 
