@@ -1,7 +1,9 @@
 """Quanta memoria occupano dei processi, vista dall'host: la somma delle loro PSS.
 
-La PSS di un processo (smaps_rollup, proc_pid_smaps(5)) conta una pagina condivisa una frazione per ciascuno di
-quelli che la usano: sommata, non conta niente due volte. Un processo che intanto finisce pesa zero.
+La PSS di un processo (smaps, proc_pid_smaps(5)) conta una pagina condivisa una frazione per ciascuno di quelli che
+la usano: sommata, non conta niente due volte. Fa eccezione un file senza nome, come la memoria di User Mode Linux: i
+suoi aiutanti hanno lo stesso spazio di indirizzi, e le sue pagine restano anche se nessuno le guarda. Si conta lui,
+una volta. Un processo che intanto finisce pesa zero.
 """
 
 from __future__ import annotations
@@ -9,9 +11,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 
-_PSS = re.compile(r"^Pss:\s+(\d+) kB", re.MULTILINE)
+#: Of each mapping: the inode of its file (0: none), and its share in kB.
+_MAPPING = re.compile(rb"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ (\d+).*?^Pss:\s+(\d+) kB", re.MULTILINE | re.DOTALL)
 
 
 def pss(pids: Iterable[int]) -> int:
@@ -21,10 +25,23 @@ def pss(pids: Iterable[int]) -> int:
     True
     """
     total = 0
+    files: dict[int, int] = {}
     for pid in pids:
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
-            total += sum(int(found) for found in _PSS.findall(file.read())) << 10
-    return total
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/smaps", "rb") as file:
+            mappings = [(int(inode), int(share) << 10) for inode, share in _MAPPING.findall(file.read())]
+            nameless = dict(_nameless(pid))
+            total += sum(share for inode, share in mappings if inode not in nameless)
+            files |= nameless
+    return total + sum(files.values())
+
+
+def _nameless(pid: int) -> Iterator[tuple[int, int]]:
+    """Inode and bytes of the files that a process holds and that no folder names any more."""
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):  # closed while we looked
+            info = os.stat(f"/proc/{pid}/fd/{name}")
+            if stat.S_ISREG(info.st_mode) and info.st_nlink == 0:
+                yield info.st_ino, info.st_blocks * 512
 
 
 def descendants(ancestor: int) -> list[int]:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 
 import pytest
 
@@ -18,8 +17,8 @@ from bench.ours import crowd_goals, ready_goal
 from bench.rounds import run_rounds
 from bench.samples import Goal, ratio_goals
 from bench.start import arena
-from bench.tables import goals_table
 from bench.workshop import Workshop
+from tests.measures.promises import best_of, expect, stretched
 
 pytestmark = [
     pytest.mark.bench,
@@ -32,30 +31,6 @@ pytestmark = [
 ATTEMPTS = 3
 
 
-def _best_of(attempts: int, measure: Callable[[], list[Goal]]) -> list[Goal]:
-    """Di ogni obiettivo la misura migliore; si smette appena sono raggiunti tutti."""
-    best: dict[str, Goal] = {}
-    for _ in range(attempts):
-        for goal in measure():
-            if goal.measured is not None and (goal.title not in best or goal.measured < best[goal.title].measured):
-                best[goal.title] = goal
-        if all(goal.ok for goal in best.values()):
-            break
-    return list(best.values())
-
-
-def _stretched(goals: list[Goal]) -> list[Goal]:
-    """Gli stessi obiettivi, allungati se si è in coda: in otto su due processori, ognuno ne ha un quarto."""
-    queue = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-    return [replace(goal, limit=goal.limit * queue) if goal.unit == "ms" else goal for goal in goals]
-
-
-def _expect(goals: list[Goal]) -> None:
-    print(goals_table(goals))
-    missed = [goal for goal in goals if not goal.ok]
-    assert not missed, "obiettivi mancati:\n" + goals_table(missed)
-
-
 def test_a_container_starts_close_to_the_physical_limit_and_before_the_others() -> None:
     peers = [name for name in ("bwrap", "crun", "runc") if shutil.which(name)]
     with arena(peers) as (_, competitors, missing):
@@ -65,15 +40,15 @@ def test_a_container_starts_close_to_the_physical_limit_and_before_the_others() 
             assert not failed, failed
             return ratio_goals(summaries)
 
-        goals = _best_of(ATTEMPTS, measure)
+        goals = best_of(ATTEMPTS, measure)
     assert {"labkit-none / limit-none", "labkit-bridge / limit-bridge"} <= {goal.title for goal in goals}
     if os.geteuid() == 0:
         assert not set(missing) & set(peers), missing
-    _expect(goals)
+    expect(goals)
 
 
 def test_a_lab_is_ready_soon() -> None:
-    _expect(_best_of(ATTEMPTS, lambda: _stretched([ready_goal(7)])))
+    expect(best_of(ATTEMPTS, lambda: stretched([ready_goal(7)])))
 
 
 @pytest.fixture
@@ -84,4 +59,4 @@ def workshop() -> Iterator[Workshop]:
 
 
 def test_two_hundred_containers_live_together_and_end_together(workshop: Workshop) -> None:
-    _expect(_best_of(ATTEMPTS, lambda: _stretched(crowd_goals(workshop.rootfs, 200))))
+    expect(best_of(ATTEMPTS, lambda: stretched(crowd_goals(workshop.rootfs, 200))))

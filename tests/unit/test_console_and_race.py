@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -155,6 +156,20 @@ def test_the_weight_of_processes_counts_the_living_and_forgives_the_dead() -> No
         child.kill()
     assert weight.pss([child.pid]) == 0
     assert child.pid not in weight.descendants(os.getpid())
+
+
+def test_a_file_without_a_name_weighs_once_whoever_holds_it() -> None:
+    with tempfile.TemporaryFile() as memory:
+        memory.write(bytes(8 << 20))
+        memory.flush()
+        os.fsync(memory.fileno())
+        holders = [subprocess.Popen(["sleep", "100"], pass_fds=[memory.fileno()]) for _ in range(2)]
+        try:
+            assert 8 << 20 <= weight.pss([holder.pid for holder in holders]) < 16 << 20
+        finally:
+            for holder in holders:
+                holder.kill()
+                holder.wait()
 
 
 def test_the_files_of_a_command_line_are_found_with_their_size(tmp_path: Path) -> None:
