@@ -55,7 +55,10 @@ class Summary:
 
 @dataclass(frozen=True)
 class Goal:
-    """A promise: ``measured`` must not exceed ``limit``. ``measured`` is None when a side is missing here."""
+    """A promise: ``measured`` must not exceed ``limit``, which is infinite for what is only shown.
+
+    ``measured`` is None when a side is missing here.
+    """
 
     title: str
     limit: float

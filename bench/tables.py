@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from bench.samples import Goal, Summary
@@ -41,6 +42,8 @@ def goals_table(goals: Sequence[Goal]) -> str:
 
 
 def _measured(goal: Goal) -> str:
+    if goal.limit == math.inf and goal.measured is not None:  # shown, not promised
+        return f"{number(goal.measured)} {goal.unit}"
     digits = 3 if goal.limit < 0.1 else 2
     limit = f"al più {number(goal.limit, digits)} {goal.unit}"
     return f"{limit}, qui non misurato" if goal.measured is None else f"{number(goal.measured, digits)}  ({limit})"
