@@ -55,7 +55,8 @@ def sync_folder(path: str) -> None:
 
 def replace_file(path: str, data: bytes) -> None:
     """Il file diventa ``data`` in un colpo solo: chi legge vede il vecchio o il nuovo."""
-    temporary = f"{path}.{os.urandom(8).hex()}"
+    folder, name = os.path.split(path)
+    temporary = f"{folder}/.{name}.{os.urandom(8).hex()}"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         try:
@@ -69,7 +70,7 @@ def replace_file(path: str, data: bytes) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
-    sync_folder(os.path.dirname(path))
+    sync_folder(folder)
 
 
 @contextmanager

@@ -236,7 +236,7 @@ class Store:
             used = self.reachable(self.images(), whole=True)
             freed = sum(self.blobs.remove(digest) for digest in list(self.blobs.all()) if digest not in used)
             with locked(f"{self.root}/names"):  # a list that was being written when its process was killed
-                for left in glob.glob(f"{glob.escape(self.root)}/index.json.*"):
+                for left in glob.glob(f"{glob.escape(self.root)}/.index.json.*"):
                     os.unlink(left)
             return freed + self.blobs.sweep()
 

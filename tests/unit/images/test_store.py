@@ -276,7 +276,7 @@ except LabError as problem:
     assert "disco è pieno" in problem.message, problem
     assert store.images() == names
     assert os.listdir("images/ingest") == []
-    assert not [name for name in os.listdir("images") if name.startswith("index.json.")]
+    assert not [name for name in os.listdir("images") if name.startswith(".")]
     assert store.image("prima") == image("a")
     assert store.check() == ()
     print("pieno")
