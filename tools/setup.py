@@ -59,7 +59,7 @@ def have_file(*paths: str) -> Callable[[], bool]:
 
 @dataclass(frozen=True)
 class Need:
-    """Un programma di sistema: il pacchetto (Debian, Fedora, Arch), a che cosa serve, come si vede se c'è."""
+    """Un programma di sistema: il pacchetto (Debian, Fedora, Arch; vuoto se non c'è), a che cosa serve, se c'è già."""
 
     apt: str
     dnf: str
@@ -92,7 +92,15 @@ NEEDS = (
     Need("bubblewrap", "bubblewrap", "bubblewrap", "il confronto con bwrap", have("bwrap"), "test"),
     Need("crun", "crun", "crun", "il confronto con crun", have("crun"), "test"),
     Need("runc", "runc", "runc", "il confronto con runc", have("runc"), "test"),
+    Need("skopeo", "skopeo", "skopeo", "lo scambio di immagini con skopeo", have("skopeo"), "test"),
+    Need("umoci", "umoci", "", "lo scambio di immagini con umoci", have("umoci"), "test"),
+    Need("docker-registry", "", "", "lo scambio di immagini con il registro di Docker",
+         have("docker-registry"), "test"),
 )  # fmt: skip
+
+
+#: The servers that a package brings with it; each has the name of its program.
+SERVICES = {"nginx-light": ("nginx",), "docker-registry": ("docker-registry",)}
 
 
 def missing(goal: str) -> list[Need]:
@@ -105,7 +113,7 @@ def install_command(needs: Iterable[Need]) -> str:
         ("apt-get", "install", "apt"), ("dnf", "install", "dnf"), ("pacman", "-S --needed", "pacman")
     ):  # fmt: skip
         if shutil.which(program):
-            return " ".join([program, arguments, *dict.fromkeys(getattr(need, field) for need in needs)])
+            return " ".join([program, arguments, *filter(None, dict.fromkeys(getattr(need, field) for need in needs))])
     return ""
 
 
@@ -135,7 +143,7 @@ def apt_install(packages: list[str]) -> bool:
 def install_system(needs: list[Need], goal: str) -> None:
     """Installa i programmi che mancano; se non riesce lo dice, e si va avanti senza."""
     say("Mancano: " + ", ".join(f"{need.apt} ({need.why})" for need in needs) + ".")
-    with quiet_nginx(any(need.apt == "nginx-light" for need in needs)):
+    with quiet({service for need in needs for service in SERVICES.get(need.apt, ())}):
         apt_install([need.apt for need in needs])
     left = [need for need in needs if not need.present()]
     if left:
@@ -145,29 +153,29 @@ def install_system(needs: list[Need], goal: str) -> None:
         say(f"e poi di nuovo:  make {goal}")
 
 
-class quiet_nginx:  # noqa: N801  (used as a verb: with quiet_nginx(...))
-    """Il pacchetto nginx di Debian accende un server sulla porta 80, ora e a ogni avvio: qui no.
+class quiet:  # noqa: N801  (used as a verb: with quiet(...))
+    """I pacchetti di Debian che hanno un server lo accendono, ora e a ogni avvio (nginx sulla porta 80): qui no.
 
-    Chi aveva già nginx non passa di qui. Con systemd l'unità è mascherata durante l'installazione e
+    Chi aveva già il programma non passa di qui. Con systemd l'unità è mascherata durante l'installazione e
     poi lasciata spenta: la accende chi vuole, con ``sudo systemctl enable --now nginx``. Senza systemd
     Debian non avvia servizi durante l'installazione.
     """
 
-    def __init__(self, wanted: bool) -> None:
-        self.wanted = wanted and Path("/run/systemd/system").is_dir()
+    def __init__(self, services: Iterable[str]) -> None:
+        self.services = sorted(services) if Path("/run/systemd/system").is_dir() else []
 
     def systemctl(self, *arguments: str) -> bool:
         argv = privileged(["systemctl", "--quiet", *arguments])
         return bool(argv) and subprocess.call(argv or []) == 0
 
     def __enter__(self) -> None:
-        self.masked = self.wanted and self.systemctl("mask", "nginx.service")
+        self.masked = [service for service in self.services if self.systemctl("mask", f"{service}.service")]
 
     def __exit__(self, *exc: object) -> None:
-        if self.masked:
-            self.systemctl("unmask", "nginx.service")
-            if have("nginx")():
-                self.systemctl("disable", "nginx.service")
+        for service in self.masked:
+            self.systemctl("unmask", f"{service}.service")
+            if have(service)():
+                self.systemctl("disable", f"{service}.service")
 
 
 # ---------------------------------------------------------------- l'ambiente Python

@@ -111,8 +111,8 @@ def _ask_helper(helper: str, server: str) -> Credentials | None:
 def challenges(header: str) -> dict[str, dict[str, str]]:
     """Che cosa vuole un 401 (RFC 9110, «WWW-Authenticate»): per ogni schema i suoi parametri.
 
-    >>> challenges('Bearer realm="https://auth.example/t",service="r"')
-    {'bearer': {'realm': 'https://auth.example/t', 'service': 'r'}}
+    >>> challenges('Basic, Bearer service="r"')
+    {'basic': {}, 'bearer': {'service': 'r'}}
     """
     found: dict[str, dict[str, str]] = {}
     rest = header[:8192].strip()

@@ -48,6 +48,9 @@ ONLY_IN = {
     "anywidget": ("labkit.widgets",),
     "ipywidgets": ("labkit.widgets",),
 }
+#: Whoever speaks HTTP for images; the standard library's way too.
+HTTP = {"http", "urllib3", "requests", "socket"}
+SPEAK_HTTP = ("labkit.images.registry", "labkit.images.local_registry")
 #: Calls that make or change processes, and the layers that may name them. The probe runs by itself.
 PROCESS_CALLS = {"fork", "forkpty", "execv", "execve", "execvp", "execvpe", "setns", "unshare", "posix_spawn"}
 MAY_FORK = (*(f"labkit.{name}" for name in sorted(PRIVILEGED)), "labkit.backends.probe", "labkit.backends.trial")
@@ -141,6 +144,12 @@ def test_the_supervisor_knows_no_http_and_no_notebook(found):
     forbidden = {"http", "urllib", "requests", "IPython", "ipykernel", "matplotlib", "asyncio"}
     wrong = [o for o in found if layer(o.importer) in PRIVILEGED and o.imported.split(".")[0] in forbidden]
     assert wrong == []
+
+
+def test_images_speak_http_only_in_the_registries(found):
+    speaking = {o.importer for o in found if layer(o.importer) == "images" and o.imported.split(".")[0] in HTTP}
+    assert speaking
+    assert {module for module in speaking if not module.startswith(SPEAK_HTTP)} == set()
 
 
 def test_there_are_no_cycles(found):
