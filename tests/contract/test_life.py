@@ -22,9 +22,11 @@ def told(lab: Lab, name: str) -> list[str]:
 def until(true: Callable[[], Any], seconds: float = 5) -> bool:
     """Se entro qualche secondo diventa vero."""
     end = time.monotonic() + seconds
-    while not true() and time.monotonic() < end:
+    while time.monotonic() < end:
+        if true():
+            return True
         time.sleep(0.01)
-    return bool(true())
+    return False
 
 
 def sleeper(lab: Lab, name: str, **options: Any) -> Container:

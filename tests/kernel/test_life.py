@@ -16,9 +16,11 @@ from tests.kernel.conftest import Rest
 
 def until(true: Callable[[], Any], seconds: float = 5) -> bool:
     end = time.monotonic() + seconds
-    while not true() and time.monotonic() < end:
+    while time.monotonic() < end:
+        if true():
+            return True
         time.sleep(0.01)
-    return bool(true())
+    return False
 
 
 def shell(lab: Lab, script: str, **options: Any) -> Container:
