@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 
+from labkit.client import arguments
 from labkit.client.italian import Parser, natural, suggestion
 from labkit.errors import InvalidError, LabError
 from labkit.limits import LIMIT_NAMES
@@ -66,6 +67,10 @@ def _container_command(name: str, module: str = "commands") -> Command:
     return command
 
 
+def _living(name: str) -> Command:
+    return _container_command(name, "living")
+
+
 def _print_json(value: object) -> None:
     import json
 
@@ -74,6 +79,10 @@ def _print_json(value: object) -> None:
 
 def _options_of_run(p: Parser) -> None:
     p.flag("-d", "--detach", help="lascia il container in funzione e scrive il suo id")
+    _options_of_create(p)
+
+
+def _options_of_create(p: Parser) -> None:
     p.flag("-i", "--interactive", help="manda al programma quello che scrivi")
     p.flag("-t", "--tty", help="dà al programma un terminale")
     p.flag("--rm", help="toglie il container quando finisce", dest="remove")
@@ -93,7 +102,8 @@ def _options_of_run(p: Parser) -> None:
     p.option("--cap-add", metavar="NOME", action="append", default=[], help="aggiunge una capability")
     p.option("--cap-drop", metavar="NOME", action="append", default=[], help="toglie una capability")
     _options_of_limits(p)
-    _option_lab(p)
+    arguments.living(p)
+    arguments.lab(p)
     p.value("image", metavar="IMMAGINE", help="host, busybox o una cartella")
     p.value("command", metavar="COMANDO", nargs=argparse.REMAINDER, help="il programma e i suoi argomenti")
 
@@ -111,12 +121,12 @@ def _options_of_limits(p: Parser) -> None:
 
 def _options_of_update(p: Parser) -> None:
     _options_of_limits(p)
-    _names(p)
+    arguments.names(p)
 
 
 def _options_of_stats(p: Parser) -> None:
     p.flag("--no-stream", help="una volta sola, poi finisce")
-    _option_lab(p)
+    arguments.lab(p)
     p.value("names", metavar="NOME", nargs="*", help="i container (tutti quelli che girano)")
 
 
@@ -127,7 +137,7 @@ def _options_of_exec(p: Parser) -> None:
     p.option("--env-file", metavar="FILE", action="append", default=[], help="le variabili scritte in un file")
     p.option("-u", "--user", metavar="UTENTE[:GRUPPO]", default=None, help="con quale utente")
     p.option("-w", "--workdir", metavar="CARTELLA", default=None, help="in quale cartella")
-    _option_lab(p)
+    arguments.lab(p)
     p.value("name", metavar="NOME", help="il container")
     p.value("command", metavar="COMANDO", nargs=argparse.REMAINDER, help="il programma e i suoi argomenti")
 
@@ -136,28 +146,22 @@ def _options_of_ps(p: Parser) -> None:
     p.flag("-a", "--all", help="anche i container fermi")
     p.flag("-q", "--quiet", help="solo gli id")
     p.flag("--json", help="come JSON, per un programma")
-    _option_lab(p)
-
-
-def _options_of_logs(p: Parser) -> None:
-    p.flag("-f", "--follow", help="continua a mostrare finché il container gira")
-    _option_lab(p)
-    p.value("name", metavar="NOME", help="il container")
+    arguments.lab(p)
 
 
 def _options_of_stop(p: Parser) -> None:
-    p.option("-t", "--time", metavar="SECONDI", type=natural("il tempo"), default=10, help="quanto aspettare (10)")
-    _names(p)
+    p.option("-t", "--time", metavar="SECONDI", type=natural("il tempo"), help="quanto aspettare (10)")
+    arguments.names(p)
 
 
 def _options_of_kill(p: Parser) -> None:
     p.option("-s", "--signal", metavar="SEGNALE", default="KILL", help="quale segnale (KILL)")
-    _names(p)
+    arguments.names(p)
 
 
 def _options_of_rm(p: Parser) -> None:
     p.flag("-f", "--force", help="anche se gira")
-    _names(p)
+    arguments.names(p)
 
 
 def _options_of_doctor(p: Parser) -> None:
@@ -179,15 +183,6 @@ def _options_of_slides(p: Parser) -> None:
     p.value("arguments", metavar="ARGOMENTI", nargs=argparse.REMAINDER, help="labkit slides --help li elenca")
 
 
-def _option_lab(p: Parser) -> None:
-    p.option("--lab", metavar="ID", default="", help="in quale laboratorio (l'ultimo aperto)")
-
-
-def _names(p: Parser) -> None:
-    _option_lab(p)
-    p.value("names", metavar="NOME", nargs="+", help="i container")
-
-
 #: Name, options, what runs, one line of help: in the order of the help page.
 COMMANDS: dict[str, tuple[Callable[[Parser], None], Command, str]] = {
     "doctor": (_options_of_doctor, doctor, doctor.__doc__ or ""),
@@ -195,14 +190,23 @@ COMMANDS: dict[str, tuple[Callable[[Parser], None], Command, str]] = {
     "run": (_options_of_run, _container_command("run"), "crea un container e ci esegue un programma"),
     "exec": (_options_of_exec, _container_command("execute"), "esegue un altro programma in un container che gira"),
     "ps": (_options_of_ps, _container_command("ps"), "i container del laboratorio"),
-    "logs": (_options_of_logs, _container_command("logs"), "quello che un container ha scritto"),
+    "logs": (arguments.logs, _living("logs"), "quello che un container ha scritto"),
+    "top": (arguments.name, _living("top"), "i processi di un container"),
+    "create": (_options_of_create, _living("create"), "crea un container senza avviarlo"),
+    "start": (arguments.start, _living("start"), "avvia un container creato o fermo"),
     "stop": (_options_of_stop, _container_command("stop"), "ferma con SIGTERM e, se non basta, con SIGKILL"),
+    "restart": (arguments.restart, _living("restart"), "ferma e riavvia"),
     "kill": (_options_of_kill, _container_command("kill"), "manda un segnale"),
-    "pause": (_names, _container_command("pause", "accounting"), "ferma i processi dove sono"),
-    "unpause": (_names, _container_command("unpause", "accounting"), "li fa ripartire da dove erano"),
+    "pause": (arguments.names, _container_command("pause", "accounting"), "ferma i processi dove sono"),
+    "unpause": (arguments.names, _container_command("unpause", "accounting"), "li fa ripartire da dove erano"),
     "update": (_options_of_update, _container_command("update", "accounting"), "cambia i limiti mentre gira"),
     "stats": (_options_of_stats, _container_command("stats", "accounting"), "quanta memoria, CPU, disco usano adesso"),
+    "attach": (arguments.attach, _living("attach"), "si attacca a un programma che gira"),
+    "wait": (arguments.names, _living("wait"), "aspetta che si fermi e scrive il codice di uscita"),
+    "rename": (arguments.rename, _living("rename"), "cambia nome a un container"),
     "rm": (_options_of_rm, _container_command("rm"), "toglie container fermi"),
+    "events": (arguments.events, _living("events"), "che cosa succede nel laboratorio, man mano"),
+    "images": (arguments.lab, _living("images"), "le immagini che si possono usare"),
     "clean": (_options_of_clean, clean, clean.__doc__ or ""),
     "slides": (_options_of_slides, slides, slides.__doc__ or ""),
 }
@@ -226,7 +230,9 @@ def parse(argv: Sequence[str]) -> tuple[Command, argparse.Namespace]:
         what = f"«{name}» non è un'opzione di labkit" if name.startswith("-") else f"labkit non ha il comando «{name}»"
         raise InvalidError(f"{what}.", f"labkit {near}" if near else "labkit --help")
     options, command, text = COMMANDS[name]
-    parser = Parser(prog=f"labkit {name}", description=text[:1].upper() + text[1:] + ".", short_help=name != "run")
+    parser = Parser(
+        prog=f"labkit {name}", description=text[:1].upper() + text[1:] + ".", short_help=name not in ("run", "create")
+    )
     options(parser)
     if name == "slides":  # its own parser speaks, even for --help
         return command, argparse.Namespace(arguments=list(rest))
@@ -270,6 +276,11 @@ _SPELLINGS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\bpublish=", "-p "),
     (rf"\b({'|'.join(LIMIT_NAMES)})='?([\w./:-]+)'?", lambda found: f"--{found[1].replace('_', '-')} {found[2]}"),
     (r"\b(name|hostname|workdir|user)='([^']*)'", r"--\1 \2"),
+    (r"\brestart='([^']*)'", r"--restart \1"),
+    (r"\bremove=True", "--rm"),
+    (r"\bno_healthcheck\b", "--no-healthcheck"),
+    (r"\bhealth_(\w+)=", lambda found: f"--health-{found[1].replace('_', '-')} "),
+    (r"\blog_max_size='([^']*)', log_max_files=(\d+)", r"--log-opt max-size=\1 --log-opt max-file=\2"),
     (r"\benv=\{'(\w+)': '([^']*)'\}", r"-e \1=\2"),
     (r"\benv=\['([^']*)'\]", r"-e \1"),
     (r"\bsecrets=\{'([^']*)': Path\('([^']*)'\)\}", r"--secret id=\1,src=\2"),

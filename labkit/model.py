@@ -124,7 +124,7 @@ class ContainerSpec:
             raise InvalidError("I secondi da aspettare prima di SIGKILL vanno da zero in su.", "stop_timeout=10")
         if self.remove and self.restart.name != "no":
             raise InvalidError("Un container che deve ripartire non può anche sparire quando finisce.",
-                               "togli remove=True, oppure restart=")  # fmt: skip
+                               "togli remove=True, oppure scrivi restart='no'")  # fmt: skip
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ContainerSpec:

@@ -1,4 +1,4 @@
-"""I comandi di ``labkit`` che parlano a un laboratorio: run exec ps logs stop kill rm.
+"""I comandi di ``labkit`` che parlano a un laboratorio: run exec ps stop kill rm.
 
 Con un laboratorio aperto (quello del notebook) parlano con lui; ``run`` senza ne apre uno che vive
 quanto il comando.
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from labkit import rundir
-from labkit.client import options, terminal
+from labkit.client import arguments, options, terminal
 from labkit.client.container import Container
 from labkit.client.environment import secret_options, template_options
 from labkit.client.lab import Lab, warn
@@ -26,8 +26,8 @@ from labkit.model import ContainerInfo, to_json
 
 def run(args: argparse.Namespace) -> int:
     """``labkit run``: come ``docker run``."""
-    request = _request(args)
-    _need_terminal(args)
+    asked = request(args)
+    need_terminal(args.tty and args.interactive, "togli -t, lascia -i")
     shared = bool(args.lab or rundir.live())
     if args.detach and not shared:
         raise ConflictError(
@@ -37,20 +37,20 @@ def run(args: argparse.Namespace) -> int:
     lab = connect(args.lab) if shared else Lab()
     with lab:
         if args.detach:
-            info = lab.wire.call("run", attach=False, **request)
+            info = lab.wire.call("run", attach=False, **asked)
             warn(info)
             print(info["id"])
             return 0
-        channel = lab.wire.open("run", attach=True, stdin=args.interactive, **request)
+        channel = lab.wire.open("run", attach=True, stdin=args.interactive, **asked)
         channel.on_event = warn
-        return _attached(channel, args)
+        return stay(channel, interactive=args.interactive, tty=args.tty, detachable=shared)
 
 
 def execute(args: argparse.Namespace) -> int:
     """``labkit exec``: come ``docker exec``."""
     if not args.command:
         raise InvalidError("labkit exec: manca il comando da eseguire.", f"labkit exec {args.name} ps")
-    _need_terminal(args)
+    need_terminal(args.tty and args.interactive, "togli -t, lascia -i")
     with connect(args.lab) as lab:
         channel = Container(lab, args.name).open_exec(
             args.command,
@@ -62,10 +62,10 @@ def execute(args: argparse.Namespace) -> int:
             tty=args.tty,
             window=_window(args),
         )
-        return _attached(channel, args)
+        return stay(channel, interactive=args.interactive, tty=args.tty)
 
 
-def _request(args: argparse.Namespace) -> dict[str, Any]:
+def request(args: argparse.Namespace) -> dict[str, Any]:
     """The options of ``Lab.run``, read and checked once, before any laboratory is born."""
     wanted = {
         name: getattr(args, name)
@@ -83,14 +83,16 @@ def _request(args: argparse.Namespace) -> dict[str, Any]:
         templates=template_options(args.template),
         window=_window(args),
         **wanted,
+        **arguments.life(args),
     )
 
 
-def _need_terminal(args: argparse.Namespace) -> None:
-    if args.tty and args.interactive and not terminal.is_terminal(0):
+def need_terminal(needed: bool, remedy: str) -> None:
+    """Who types into a program's terminal must have one."""
+    if needed and not terminal.is_terminal(0):
         raise ConflictError(
-            "Con -it ci vuole un terminale, e l'ingresso di questo comando non lo è.",
-            "togli -t, lascia -i",
+            "Qui ci vuole un terminale, e l'ingresso di questo comando non lo è.",
+            remedy,
             exit_code=1,
         )
 
@@ -106,13 +108,18 @@ class _Program:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self.exit_code: int | None = None
+        #: Left running, with Ctrl-P Ctrl-Q.
+        self.left = False
         self.send = channel.send
         self.resize = channel.resize
         self.close_stdin = channel.close_stdin
+        self.detach = channel.detach
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
         yield from self._channel
-        self.exit_code = int(self._channel.result["exit_code"])
+        ended = self._channel.result
+        self.left = bool(ended.get("detached"))
+        self.exit_code = int(ended["exit_code"] or 0)
 
     def end(self, signal: str) -> None:
         """A signal, and whatever it still writes is thrown away."""
@@ -122,20 +129,26 @@ class _Program:
             return  # already over
 
 
-def _attached(channel: Channel, args: argparse.Namespace) -> int:
-    """Stay with a program until it ends. Ctrl-C is the program's; the second one kills it."""
+def stay(channel: Channel, *, interactive: bool, tty: bool, detachable: bool = True) -> int:
+    """Stay with a program until it ends. Ctrl-C is the program's; the second one kills it.
+
+    In a terminal Ctrl-P Ctrl-Q leaves it running, if its laboratory outlives this command.
+    """
     program = _Program(channel)
     signals = iter(("SIGINT", "SIGKILL"))
     while True:
         try:
-            return terminal.attach(program, interactive=args.interactive, tty=args.tty)
+            code = terminal.attach(program, interactive=interactive, tty=tty, detachable=detachable)
+            if program.left:
+                print("\nLasciato: il programma continua da solo.", file=sys.stderr)
+            return code
         except KeyboardInterrupt:
             try:
                 program.end(next(signals))
             except StopIteration:
                 raise KeyboardInterrupt from None
         except SystemExit:  # SIGTERM, or the terminal's window was closed
-            program.end("SIGHUP" if args.tty else "SIGTERM")
+            program.end("SIGHUP" if tty else "SIGTERM")
             raise
 
 
@@ -197,18 +210,6 @@ def ago(seconds: float) -> str:
             return f"{count} {one if count == 1 else many}"
     count = max(0, int(seconds))
     return f"{count} {'secondo' if count == 1 else 'secondi'}"
-
-
-def logs(args: argparse.Namespace) -> int:
-    """``labkit logs``: i byte come il container li ha scritti, ognuno sul suo flusso."""
-    with connect(args.lab) as lab:
-        channel = lab.wire.open("logs", name=args.name, follow=args.follow)
-        for stream, data in channel:
-            out = sys.stdout.buffer if stream == "stdout" else sys.stderr.buffer
-            out.write(data)
-            out.flush()
-        channel.result  # noqa: B018  an error of the lab is raised here
-    return 0
 
 
 def stop(args: argparse.Namespace) -> int:

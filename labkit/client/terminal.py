@@ -29,6 +29,7 @@ class Stream(Protocol):
     def send(self, data: bytes) -> None: ...
     def resize(self, rows: int, columns: int) -> None: ...
     def close_stdin(self) -> None: ...
+    def detach(self) -> None: ...
     def __iter__(self) -> Iterator[tuple[str, bytes]]: ...
 
 
@@ -113,10 +114,32 @@ def _nothing(number: int, frame: FrameType | None) -> None:
 _RESIZE, _QUIT = 254, 255
 
 
+class DetachKeys:
+    """Riconosce Ctrl-P Ctrl-Q fra i tasti, come Docker: un Ctrl-P aspetta il tasto dopo prima di partire.
+
+    >>> keys = DetachKeys()
+    >>> keys.feed(b"a\\x10"), keys.feed(b"b\\x10\\x11c")
+    ((b'a', False), (b'\\x10b', True))
+    """
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def feed(self, data: bytes) -> tuple[bytes, bool]:
+        """I tasti da mandare adesso, e se dopo bisogna lasciare il programma."""
+        data = self._held + data
+        before, found, _ = data.partition(b"\x10\x11")
+        self._held = b"\x10" if not found and data.endswith(b"\x10") else b""
+        return (before, True) if found else (data.removesuffix(self._held), False)
+
+
 class _Keys:
     """The thread that carries keys and window sizes to the program."""
 
-    def __init__(self, stream: Stream, raw: RawMode, stdin: int | None, size: int | None) -> None:
+    def __init__(
+        self, stream: Stream, raw: RawMode, stdin: int | None, size: int | None, detach: DetachKeys | None
+    ) -> None:
+        self._detach = detach
         self._stream = stream
         self._raw = raw
         self._stdin = stdin
@@ -165,7 +188,14 @@ class _Keys:
                 self._heard(said)
             if stdin in ready and stdin is not None:
                 data = os.read(stdin, 65536)
-                if data:
+                if data and self._detach:
+                    data, leave = self._detach.feed(data)
+                    if data:
+                        self._stream.send(data)
+                    if leave:
+                        self._stream.detach()
+                        return
+                elif data:
                     self._stream.send(data)
                 else:
                     stdin = None
@@ -192,16 +222,26 @@ def _write(fd: int, data: bytes) -> None:
         data = data[os.write(fd, data) :]
 
 
-def attach(stream: Stream, *, interactive: bool, tty: bool, stdin: int = 0, stdout: int = 1, stderr: int = 2) -> int:
+def attach(
+    stream: Stream,
+    *,
+    interactive: bool,
+    tty: bool,
+    detachable: bool = False,
+    stdin: int = 0,
+    stdout: int = 1,
+    stderr: int = 2,
+) -> int:
     """Unisce il terminale (o le pipe) di chi chiama a ``stream`` finché il programma finisce; torna il suo codice.
 
-    Con ``tty`` e un vero terminale: modo crudo, e ogni cambio della finestra arriva al programma.
-    Senza ``interactive`` l'ingresso non si legge. SIGTERM e SIGHUP diventano ``SystemExit`` (128 + n),
-    dopo avere rimesso a posto il terminale.
+    Con ``tty`` e un vero terminale: modo crudo, e ogni cambio della finestra arriva al programma; con
+    ``detachable`` Ctrl-P Ctrl-Q lo lascia dov'è. Senza ``interactive`` l'ingresso non si legge. SIGTERM e SIGHUP
+    diventano ``SystemExit`` (128 + n), dopo avere rimesso a posto il terminale.
     """
     raw = RawMode(stdin if tty and interactive else -1)
     size = stdout if tty and is_terminal(stdout) else None
-    keys = _Keys(stream, raw, stdin if interactive else None, size)
+    detach = DetachKeys() if detachable and tty and interactive and is_terminal(stdin) else None
+    keys = _Keys(stream, raw, stdin if interactive else None, size, detach)
     handlers = {
         signal.SIGTERM: _leave,
         signal.SIGHUP: _leave,

@@ -35,17 +35,29 @@ def create_container(server: Server, call: Call, spec: dict[str, Any], secrets: 
     call.answer(to_json(container.info()))
 
 
-def start(server: Server, call: Call, name: str) -> None:
-    """Avvia un container creato o fermo; uno che gira già va bene così. Le ripartenze si contano da capo."""
+def start(server: Server, call: Call, name: str, attach: bool = False) -> None:
+    """Avvia un container creato o fermo; uno che gira già va bene così. Le ripartenze si contano da capo.
+
+    Con ``attach`` è come attaccarsi prima che parta: non si perde niente.
+    """
     container = server.state.container(name)
+    if attach and container.alive:
+        stay(server, call, name)
+        return
     if container.alive or container.state == "restarting":
         call.answer(to_json(container.info()))
-    elif container.state == "created" and not container.kept:  # a plan made step by step
+        return
+    if container.state == "created" and not container.kept:  # a plan made step by step
         finish(server, call, name)
+        return
+    if attach:
+        _attach(container, call)
+    birth = _by_hand(server, container)
+    birth.on_failed = call.fail
+    if attach:
+        birth.on_ready = lambda: container.waiters.append(lambda code: call.answer({"exit_code": code}))
     else:
-        birth = _by_hand(server, container)
         birth.on_ready = lambda: call.answer(to_json(container.info()))
-        birth.on_failed = call.fail
 
 
 def _by_hand(server: Server, container: Container) -> Birth:
@@ -170,11 +182,17 @@ def rm(server: Server, call: Call, name: str, force: bool = False) -> None:
     container.task.kill(signals.SIGKILL)
 
 
-def attach(server: Server, call: Call, name: str) -> None:
-    """Le uscite da adesso in poi, e lo stdin se il container ne ha uno; risponde quando il container resta fermo."""
-    container, task = running(server, name)
-    call.task = task
+def _attach(container: Container, call: Call) -> None:
+    """Fra chi ascolta, da adesso; la prima cosa che si dice è com'è fatto il programma."""
+    call.event({"attached": {"tty": container.spec.tty, "interactive": container.spec.interactive}})
+    call.task = container.task
     call.listen(container.audience)
+
+
+def stay(server: Server, call: Call, name: str) -> None:
+    """Le uscite da adesso in poi, e lo stdin se il container ne ha uno; risponde quando il container resta fermo."""
+    container, _ = running(server, name)
+    _attach(container, call)
     container.waiters.append(lambda code: call.answer({"exit_code": code}))
 
 
@@ -187,7 +205,7 @@ def detach(server: Server, call: Call, channel: int) -> None:
 
 
 LIFE_VERBS: dict[str, Callable[..., None]] = {
-    "attach": attach,
+    "attach": stay,
     "create": create_container,
     "detach": detach,
     "kill": kill,

@@ -441,3 +441,75 @@ def test_the_newest_laboratory_is_the_default(lab: Lab) -> None:
         assert "nuovo" in labkit("ps").stdout.decode()
         assert "nuovo" not in labkit("ps", "--lab", lab.id).stdout.decode()
     assert "nuovo" not in labkit("ps").stdout.decode()
+
+
+# ---- the life of a container
+
+
+def test_a_life_told_from_the_terminal(lab: Lab) -> None:
+    done = labkit("create", "--init", "--name", "vita", "--restart", "on-failure:1", "busybox", "sleep", "1000")
+    container = lab.container("vita")
+    assert done.stdout.decode().strip() == container.id
+    assert container.status == "created"
+    assert labkit("start", "vita").stdout == b"vita\n"
+    assert b"sleep 1000" in labkit("top", "vita").stdout
+    assert labkit("rename", "vita", "vitale").returncode == 0
+    assert labkit("restart", "-t", "5", "vitale").stdout == b"vitale\n"
+    assert labkit("stop", "vitale").stdout == b"vitale\n"
+    assert labkit("wait", "vitale").stdout == b"143\n"
+    told = [json.loads(row) for row in labkit("events", "--since", "1m", "--until", "0s", "--json", "--filter",
+            f"container={container.id}").stdout.splitlines()]  # fmt: skip
+    actions = ["create", "start", "rename", "kill", "die", "stop", "start", "restart", "kill", "die", "stop"]
+    assert [event["action"] for event in told] == actions
+    row = labkit("events", "--since", "1m", "--until", "0s", "--filter", "event=rename").stdout.decode()
+    assert re.search(rf"Z container rename {container.id} \(old_name=vita, name=vitale\)\n$", row)
+    assert labkit("rm", "vitale").returncode == 0
+    assert labkit("images").stdout.decode().splitlines() == lab.images()
+
+
+def test_logs_can_be_chosen(lab: Lab) -> None:
+    labkit("run", "--name", "tre", "busybox", "echo", "uno\ndue\ntre")
+    assert labkit("logs", "-n", "2", "tre").stdout == b"due\ntre\n"
+    assert re.fullmatch(rb"\d{4}-\S+Z tre\n", labkit("logs", "-t", "--tail", "1", "tre").stdout)
+    assert labkit("logs", "--until", "10m", "tre").stdout == b""
+    assert labkit("logs", "--since", "10m", "tre").stdout == b"uno\ndue\ntre\n"
+    many = "\n".join(map(str, range(1000)))
+    labkit("run", "--name", "mille", "--log-opt", "max-size=1k", "--log-opt", "max-file=1", "busybox", "echo", many)
+    done = labkit("logs", "mille")
+    assert done.stdout.endswith(b"999\n")
+    assert b"non ci sono pi" in done.stderr
+    assert labkit("logs", "-n", "1", "mille").stderr == b""
+
+
+def test_start_a_stays_until_the_end(lab: Lab) -> None:
+    labkit("create", "-i", "--name", "eco", "busybox", "sh", "-c", "cat; exit 6")
+    done = labkit("start", "-ai", "eco", stdin=b"ciao\n")
+    assert (done.returncode, done.stdout) == (6, b"ciao\n")
+    labkit("create", "--name", "niente", "busybox", "comando-che-non-c-e")
+    done = labkit("start", "-a", "niente")
+    assert done.returncode == 127
+    assert b"comando-che-non-c-e" in done.stderr
+
+
+def test_attach_is_left_with_ctrl_p_ctrl_q(lab: Lab, terminals: list[Terminal]) -> None:
+    lab.run("busybox", ["sh"], name="guscio", detach=True, interactive=True, tty=True)
+    terminal = Terminal("attach", "guscio", rows=33, columns=99)
+    terminals.append(terminal)
+    terminal.type("echo $((6*7)); stty size\n")
+    terminal.expect("42\r\n33 99")
+    terminal.type("\x10\x11")
+    terminal.expect("Lasciato: il programma continua da solo")
+    assert terminal.wait() == 0
+    assert terminal.restored
+    assert lab.container("guscio").status == "running"
+    again = Terminal("attach", "guscio")
+    terminals.append(again)
+    again.type("exit 5\n")
+    assert again.wait() == 5
+
+
+def test_attach_of_what_does_not_run_is_refused(lab: Lab) -> None:
+    labkit("create", "--name", "fermo", "busybox", "true")
+    done = labkit("attach", "fermo")
+    assert done.returncode == 1
+    assert b"non gira" in done.stderr

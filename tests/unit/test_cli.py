@@ -26,7 +26,8 @@ from labkit.client import commands, doctor, terminal
 from labkit.client import lab as lab_module
 from labkit.client.italian import Parser, translate
 from labkit.errors import BackendError, CommandError, InvalidError, LabClosedError, LabError, NotFoundError
-from labkit.model import ContainerInfo, Feature, Port
+from labkit.model import ContainerInfo, ContainerSpec, Feature, Port
+from labkit.policy import HealthCheck, LogLimits
 
 ROOT = Path(__file__).parents[2]
 
@@ -605,3 +606,59 @@ def test_a_window_that_changes_is_told_to_the_program_and_raw_mode_survives_a_st
         child.terminate()
         assert child.wait(5) == 143
     assert termios.tcgetattr(slave) == before
+
+
+# ---- life
+
+
+def test_run_and_create_say_how_to_live_with_docker_s_words() -> None:
+    line = (
+        "--restart on-failure:3 --stop-signal INT --stop-timeout 3 --health-cmd true --health-interval 1s "
+        "--health-timeout 2s --health-retries 4 --health-start-period 5s --log-opt max-size=10k --log-opt max-file=2 "
+        "busybox true"
+    )
+    for command in ("run", "create"):
+        spec = ContainerSpec.from_json(commands.request(parsed(f"{command} {line}"))["spec"])
+        assert str(spec.restart) == "on-failure:3"
+        assert (spec.stop_signal, spec.stop_timeout) == ("INT", 3)
+        assert spec.health == HealthCheck(("CMD-SHELL", "true"), 1, 2, 4, 5)
+        assert spec.log == LogLimits(10240, 2)
+    spec = ContainerSpec.from_json(commands.request(parsed("run --no-healthcheck busybox"))["spec"])
+    assert spec.health == HealthCheck(("NONE",))
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("run --rm --restart always busybox", "Rimedio: togli --rm, oppure scrivi --restart no"),
+        ("run --restart sempre busybox", "Rimedio: --restart on-failure:3"),
+        ("run --health-interval 1s busybox", "Rimedio: --health-cmd 'true'"),
+        ("run --log-opt colore=rosso busybox", "max-size=256k oppure max-file=4"),
+        ("run --log-opt max-size=1 busybox", "Rimedio: --log-opt max-size=1m --log-opt max-file=3"),
+        ("run --stop-timeout poco busybox", "il tempo deve essere un numero intero"),
+        ("start -a uno due", "Rimedio: labkit start -a uno"),
+        ("events --filter die", "container=NOME oppure event=die"),
+        ("rename web", "manca NUOVO"),
+    ],
+)
+def test_a_life_that_makes_no_sense_is_refused_before_any_laboratory_is_born(
+    line: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(line.split()) == 125
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("pieces", "sent", "left"),
+    [
+        ([b"abc"], b"abc", False),
+        ([b"a\x10", b"\x11b"], b"a", True),
+        ([b"a\x10b"], b"a\x10b", False),
+        ([b"\x10", b"\x10", b"\x11"], b"\x10", True),
+        ([b"\x11\x10", b"x"], b"\x11\x10x", False),
+    ],
+)
+def test_ctrl_p_ctrl_q_are_two_keys_and_in_this_order(pieces: list[bytes], sent: bytes, left: bool) -> None:
+    keys = terminal.DetachKeys()
+    told = [keys.feed(piece) for piece in pieces]
+    assert (b"".join(data for data, _ in told), told[-1][1]) == (sent, left)
