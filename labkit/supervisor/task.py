@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import struct
@@ -182,4 +183,5 @@ class Task:
     def kill(self, number: int) -> None:
         """Manda un segnale, se il processo è ancora suo (non ancora raccolto)."""
         if self.exit_code is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # reaped already: its end is about to be told
+                os.kill(self.pid, number)
