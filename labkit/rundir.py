@@ -58,10 +58,11 @@ def base() -> str:
 
 
 def start_time(pid: int) -> int:
-    """L'istante di nascita di un processo (campo 22 di ``/proc/PID/stat``), 0 se non c'è (proc(5))."""
+    """L'istante di nascita di un processo (campo 22 di ``/proc/PID/stat``), 0 se non c'è o è finito (proc(5))."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
+            fields = file.read().rpartition(b")")[2].split()
+        return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
     except (OSError, ValueError, IndexError):
         return 0
 
