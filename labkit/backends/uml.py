@@ -74,7 +74,11 @@ def machine(binary: str, modules: str) -> dict[str, Any]:
 
 
 def visible(extra: list[str]) -> list[str]:
-    """I percorsi dell'host che la macchina vede: i programmi, l'interprete, le librerie. Mai la casa di nessuno."""
+    """I percorsi dell'host che la macchina si tiene: i programmi, l'interprete, le librerie. Mai la casa di nessuno.
+
+    Vale per chi là dentro non è root, e per ogni container senza ``cap_add``. Il root della macchina può rimontare la
+    radice: con UML (hostfs) legge e scrive tutto quello che può chi l'ha accesa, con QEMU (9p) al più legge.
+    """
     system = ["/usr", "/etc", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"]
     python = [sys.base_prefix, sys.prefix, f"{SOURCE}/labkit"]
     chosen: list[str] = []

@@ -2,7 +2,8 @@
 
 La radice arriva dall'host in sola lettura (hostfs o 9p). Prima di tutto se ne tiene solo quello che
 serve: i programmi, l'interprete, labkit; la casa di chi ha acceso la macchina sparisce. Poi la vita è
-quella del laboratorio diretto, con una differenza: qui si è root davvero, di un kernel tutto proprio.
+quella del laboratorio diretto, con una differenza: qui si è root davvero, di un kernel tutto proprio. Perciò chi
+è root può rimontare l'host con i diritti di chi ha acceso la macchina: il muro è quello dei container.
 """
 
 from __future__ import annotations
