@@ -1,4 +1,4 @@
-"""Il laboratorio come lo vede un notebook: quello vero, più la sua console viva e la gara di partenza."""
+"""Il laboratorio come lo vede un notebook: quello vero, più la console viva, la gara, la linea della vita."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from labkit.client.console import Console
 if TYPE_CHECKING:
     from labkit.widgets.boot_race import BootRace
     from labkit.widgets.console_view import ConsoleView
+    from labkit.widgets.life_line import LifeLine
 
 
 class Lab(lab.Lab):
@@ -54,6 +55,12 @@ class Lab(lab.Lab):
 
         kinds = ("process", "container", *(machines or ("uml",)))
         return BootRace({race.NAMES.get(kind, kind): partial(race.run, kind, self) for kind in kinds})
+
+    def lifeline(self, *containers: str) -> LifeLine:
+        """La linea della vita di quei container (nome o id), o di tutti: cresce mentre vivono."""
+        from labkit.widgets.life_line import LifeLine
+
+        return LifeLine(self, containers)
 
     def _starting(self, lab_id: str) -> None:
         if not self._show:

@@ -119,30 +119,8 @@ def _band(column: int, first: int, last: int, name: str) -> list[Node]:
     hue = _hue(name)
     base = svg.rect(x, y, width, height, rx=9, fill="paper")
     box = svg.rect(x, y, width, height, rx=9, fill=hue, fill_opacity=0.16, stroke=hue, stroke_width=1.5)
-    lines = _hatch(index(name) % 6, x + 4, y + 4, x + width - 4, y + height - 4)
+    lines = svg.hatch(index(name) % 6, x + 4, y + 4, x + width - 4, y + height - 4)
     return [base, box, *([svg.strokes(lines, stroke=hue, stroke_opacity=0.55, stroke_width=1.25)] if lines else [])]
-
-
-def _hatch(style: int, x1: float, y1: float, x2: float, y2: float) -> list[tuple[float, float, float, float]]:
-    """Il tratteggio dentro un rettangolo: niente, ⟋, ⟍, orizzontale, verticale, a griglia."""
-    step = 7.0
-    if style in (1, 2):
-        lines = []
-        start = x1 - (y2 - y1) + step / 2
-        while start < x2:
-            low, high = max(start, x1), min(start + (y2 - y1), x2)
-            if low < high:
-                a, b = low - start, high - start  # how far down the diagonal enters and leaves the box
-                lines.append((low, y2 - a, high, y2 - b) if style == 1 else (low, y1 + a, high, y1 + b))
-            start += step
-        return lines
-    lines = []
-    if style in (3, 5):
-        rows = int((y2 - y1) // step)
-        lines += [(x1, y, x2, y) for y in (y1 + step * (i + 0.5) for i in range(rows + 1)) if y <= y2]
-    if style in (4, 5):
-        lines += [(x, y1, x, y2) for x in (x1 + step * (i + 0.5) for i in range(int((x2 - x1) // step) + 1)) if x <= x2]
-    return lines
 
 
 def _connector(column: int, above: int, below: int, lane: int) -> list[tuple[float, float, float, float]]:

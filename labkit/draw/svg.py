@@ -75,6 +75,28 @@ def strokes(points: Iterable[tuple[float, float, float, float]], **attrs: str | 
     return node("path", d=path, fill="none", **attrs)
 
 
+def hatch(style: int, x1: float, y1: float, x2: float, y2: float) -> list[tuple[float, float, float, float]]:
+    """Il tratteggio dentro un rettangolo: niente, ⟋, ⟍, orizzontale, verticale, a griglia."""
+    step = 7.0
+    if style in (1, 2):
+        lines = []
+        start = x1 - (y2 - y1) + step / 2
+        while start < x2:
+            low, high = max(start, x1), min(start + (y2 - y1), x2)
+            if low < high:
+                a, b = low - start, high - start  # how far down the diagonal enters and leaves the box
+                lines.append((low, y2 - a, high, y2 - b) if style == 1 else (low, y1 + a, high, y1 + b))
+            start += step
+        return lines
+    lines = []
+    if style in (3, 5):
+        rows = int((y2 - y1) // step)
+        lines += [(x1, y, x2, y) for y in (y1 + step * (i + 0.5) for i in range(rows + 1)) if y <= y2]
+    if style in (4, 5):
+        lines += [(x, y1, x, y2) for x in (x1 + step * (i + 0.5) for i in range(int((x2 - x1) // step) + 1)) if x <= x2]
+    return lines
+
+
 def text(x: float, y: float, words: str, size: float = 13, *, mono: bool = False, **attrs: str | float) -> Node:
     """Una riga di testo con la base in ``y``; inchiostro normale se ``fill=`` non dice altro."""
     style = {"font_size": size, "fill": "ink", **({"class_": "lk-mono"} if mono else {}), **attrs}

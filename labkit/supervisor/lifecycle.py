@@ -226,9 +226,9 @@ def ended(server: Server, container: Container, code: int) -> None:
         _answer(container.waiters, None)
         return
     container.finished_at = time.time()
-    server.state.note("die", container, exit_code=code)
-    _answer(container.next_exit, code)
     wait = None if container.manual else container.restarts.wait(code, time.monotonic() - container.started)
+    server.state.note("die", container, exit_code=code, **({} if wait is None else {"restart_after": wait}))
+    _answer(container.next_exit, code)
     if wait is None:
         rest(server, container, code)
         return

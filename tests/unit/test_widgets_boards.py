@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from labkit.errors import LabClosedError, LabError, PlanError
-from labkit.model import NAMESPACES, Feature, ProcessInfo, Snapshot, Step
+from labkit.model import NAMESPACES, Event, Feature, ProcessInfo, Snapshot, Step
 from labkit.widgets.doctor_board import doctor_widget
+from labkit.widgets.life_line import LifeLine
 from labkit.widgets.namespace_map import NamespaceWidget, namespace_widget
 from labkit.widgets.plan_stepper import PlanWidget, plan_widget
 
@@ -295,3 +296,46 @@ def test_every_drawing_has_its_plain_javascript_file() -> None:
         assert "aria-live" in source
         assert "prefers-reduced-motion" in str(drawing._css)
         assert "focus-visible" in str(drawing._css)
+
+
+# ---- the life line
+
+
+class Diary:
+    """Un laboratorio di soli eventi."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.told: list[Event] = []
+
+    def events(self, *, filters: Any = None) -> list[Event]:
+        if self.closed:
+            raise LabClosedError("Il laboratorio è finito.", "lab = Lab()")
+        wanted = (filters or {}).get("container")
+        return [event for event in self.told if not wanted or event.name in wanted]
+
+    def note(self, action: str, name: str = "web", **details: Any) -> None:
+        self.told.append(Event(float(len(self.told)), action, name, details, name))
+
+
+def test_the_life_line_grows_while_someone_looks() -> None:
+    diary = Diary()
+    diary.note("create")
+    line = LifeLine(diary, interval=0.01)
+    assert repr(line) == "web: creato"
+    line._on_message(None, {"views": 1}, None)
+    diary.note("start")
+    assert until(lambda: line.words() == "web: creato → gira")
+    assert until(lambda: line.line.news == "web: gira.")
+    assert "web: gira" in line.line.svg
+    diary.closed = True
+    assert until(lambda: not line.polling)
+    assert "Il laboratorio è chiuso" in line.line.problem
+    line.close()
+
+
+def test_the_life_line_shows_whom_it_was_asked() -> None:
+    diary = Diary()
+    for name in ("uno", "due"):
+        diary.note("create", name)
+    assert repr(LifeLine(diary, ["due"])) == "due: creato"

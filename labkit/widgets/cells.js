@@ -1,4 +1,4 @@
-// The map of the namespaces: the drawing comes from Python, here are only focus, keyboard and highlight.
+// A drawing made of cells: it comes from Python, here are only focus, keyboard and highlight.
 
 const STEPS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 
@@ -6,7 +6,7 @@ function render({ model, el }) {
   el.classList.add("lk-board");
   const view = document.createElement("div");
   view.className = "lk-view";
-  view.dataset.lmSuppressShortcuts = "true"; // arrows move between cells of the map, not of the notebook
+  view.dataset.lmSuppressShortcuts = "true"; // arrows move between cells of the drawing, not of the notebook
   const say = document.createElement("div");
   say.className = "lk-say";
   say.setAttribute("role", "status");
