@@ -30,8 +30,11 @@ def start(command: list[str], env: dict[str, str], folder: str, channel: int, co
         os.close(guard)
         return pid
     try:
+        os.setsid()  # a signal to the group of the guard is not for us
         libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
         program = _become(command, env, folder, channel, console)
+        for polite in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):  # at a logout all of us are told: we go last
+            signal.signal(polite, signal.SIG_IGN)
         pidfd = os.pidfd_open(program)
         # The ends of the wire and of the channel must be of who uses them: the others have to hear when they are gone.
         close_others((0, 1, 2, guard, client, pidfd))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -75,6 +76,19 @@ def _strike(dice: random.Random, who: str, backend: str, booting: bool, run: Pat
 def _memory_files() -> set[str]:
     """I file di memoria di UML che hanno ancora un nome."""
     return {name for name in os.listdir(executable_folder()) if name.startswith("vm_file")}
+
+
+def test_nothing_is_left_of_a_machine_when_everybody_is_told_to_end(backend: str) -> None:
+    """Come quando si esce dalla sessione: SIGTERM a tutti quelli che lo possono sentire."""
+    run = new_run()
+    with client("storm", "1", backend, run=run) as program:
+        assert program.says() == "pronto"
+        guard, warden = _victim(program, "guardiano"), _victim(program, "sorvegliante")
+        os.killpg(guard, signal.SIGTERM)
+        send(warden, signal.SIGTERM)
+        assert program.process.wait(timeout=10) != 0
+        gone(run, folder=False, within=SOON)
+    shutil.rmtree(run)
 
 
 @pytest.mark.parametrize("who", ["client", "guardiano", "sorvegliante", "macchina"])
