@@ -28,7 +28,7 @@ class Limits:
     """Quanto può costare uno strato: byte decompressi, voci, secondi. I valori vanno bene per immagini vere."""
 
     size: int = 32 << 30
-    entries: int = 500_000
+    entries: int = 400_000
     seconds: float = 1800
 
 

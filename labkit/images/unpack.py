@@ -314,6 +314,12 @@ class _Unpacker:
             try:
                 os.setxattr(fd, name, value)
             except OSError as problem:
+                # ext4 says ENOSPC of an attribute larger than a block: the disk is full only if it has no blocks.
+                too_large = (errno.E2BIG, errno.ERANGE, *([errno.ENOSPC] if os.fstatvfs(fd).f_bavail else []))
+                if problem.errno in too_large:
+                    raise InvalidError(
+                        f"In «{shown}» c'è un attributo di {len(value)} byte: questo disco non ne tiene di così grandi."
+                    ) from None
                 if problem.errno not in _UNSETTABLE:
                     raise
                 self._skip(f"l'attributo {name.split('.')[0]}.*, che qui non si può mettere")

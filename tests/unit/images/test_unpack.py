@@ -92,6 +92,12 @@ def test_attributes_are_kept_and_those_of_overlay_never(tmp_path):
     assert found.report.skipped["gli attributi riservati a overlay"] == 3
 
 
+def test_an_attribute_too_large_for_the_disk_is_not_a_full_disk(tmp_path):
+    # Every filesystem has its own limit; of one attribute Linux takes 64 KiB at most (xattr(7)).
+    with pytest.raises(InvalidError, match="attributo di 70000 byte"):
+        opened(tmp_path / "l", tar(entry("f", pax_headers={"SCHILY.xattr.user.x": "x" * 70_000})))
+
+
 def test_devices_are_not_made_and_it_is_said(tmp_path):
     found = opened(
         tmp_path / "l",
