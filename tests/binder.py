@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labkit.backends import kernels
+from labkit.client import weight
 from labkit.kernel import libc, mounts, seccomp
 from tests.users import ROOT, User
 
@@ -44,6 +45,11 @@ class Memory:
     def peak(self) -> int:
         """La memoria più alta raggiunta, in byte, con la cache dei file."""
         return int((self.folder / ("memory.max_usage_in_bytes" if self.version == 1 else "memory.peak")).read_text())
+
+    @property
+    def used(self) -> int:
+        """I byte di memoria dei processi di adesso (la somma delle PSS): anche quella che è un file, come in UML."""
+        return weight.pss([int(pid) for pid in (self.folder / "cgroup.procs").read_text().split()])
 
     @property
     def kills(self) -> int:
@@ -96,6 +102,13 @@ def uml() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def variables(kernel: Path) -> dict[str, str]:
+    """Le variabili di chi sta nel posto: il PATH di ``binder/Dockerfile``, con il kernel che sta in ``kernel``."""
+    path = f"{kernel}/bin:{ROOT}/binder/bin:{ROOT}/.venv/bin:/usr/local/bin:/usr/bin:/bin"
+    # An empty name is no kernel given by hand: the one of the package must be found.
+    return {"PATH": path, "LABKIT_UML": "", "LABKIT_MODULES": ""}
 
 
 def become(counted: Memory) -> Callable[[User], list[str]]:

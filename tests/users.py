@@ -160,16 +160,19 @@ class RunAs:
         options = {"text": True, "timeout": self.timeout, "cwd": ROOT, **options}
         if not {"stdout", "stderr"} & set(options):
             options["capture_output"] = True
+        with home(self.people.get(who)) as folder:
+            return subprocess.run(self.command(who, argv), env={**environment(folder), **env}, **options)
+
+    def command(self, who: Mode, argv: Sequence[str]) -> list[str]:
+        """Il comando che, dato da root, esegue ``argv`` come quell'utente."""
         user = self.people.get(who)
-        with home(user) as folder:
-            command = list(argv) if user is None else [*self._doors(user), *self.become(user), *argv]
-            return subprocess.run(command, env={**environment(folder), **env}, **options)
+        return list(argv) if user is None else [*self._doors(user), *self.become(user), *argv]
 
     def report(self, who: Mode, pytest: Sequence[str]) -> tuple[int, str]:
         """Esegue un pytest, che scrive sullo schermo; dà il codice d'uscita e il rapporto JUnit."""
         user = self.people[who]
         with home(user) as folder:
-            command = [*self._doors(user), *self.become(user), *pytest, f"--junit-xml={folder}/report.xml"]
+            command = self.command(who, [*pytest, f"--junit-xml={folder}/report.xml"])
             done = subprocess.run(command, env=environment(folder), cwd=ROOT, timeout=self.timeout)
             report = folder / "report.xml"
             return done.returncode, report.read_text() if report.exists() else ""

@@ -88,13 +88,21 @@ def serve(folder: Path, *, page: str = "", browser: bool = True, port: int = 888
 
 def server_command(folder: Path, port: int = 8888, *, retries: int = 50, page: str = "") -> list[str]:
     """Il comando che avvia JupyterLab sulla copia in ``folder``, sulla pagina ``page`` o sulla prima lezione."""
-    state = folder / STATE
     return [
-        *(sys.executable, "-m", "labkit.course.italiano.server", "--no-browser"),
+        *(sys.executable, "-m", "labkit.course.italiano.server"),
         *(("--allow-root",) if os.geteuid() == 0 else ()),
         "--ServerApp.ip=127.0.0.1",
         f"--ServerApp.port={port}",
         f"--ServerApp.port_retries={retries}",
+        *lab_options(folder, page),
+    ]
+
+
+def lab_options(folder: Path, page: str = "") -> list[str]:
+    """Le opzioni di JupyterLab che fanno il corso, qualunque sia l'indirizzo a cui il server risponde."""
+    state = folder / STATE
+    return [
+        "--no-browser",
         f"--ServerApp.root_dir={folder}",
         # Ctrl-C reaches the server too, and it would ask an English question.
         "--ServerApp.answer_yes=True",

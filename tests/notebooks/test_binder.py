@@ -95,10 +95,7 @@ def place(run_as: users.RunAs, memory: binder.Memory) -> Iterator[RunAs]:
     with binder.uml() as folder:
 
         def run(who: str, argv: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-            path = f"{folder}/bin:{users.ROOT}/.venv/bin:/usr/local/bin:/usr/bin:/bin"
-            # An empty name is no kernel given by hand: the one of the package must be found.
-            given = {**options.pop("env", {}), "PATH": path, "LABKIT_UML": "", "LABKIT_MODULES": ""}
-            return inside("nosub", argv, env=given, **options)
+            return inside("nosub", argv, env={**options.pop("env", {}), **binder.variables(folder)}, **options)
 
         yield run
 
