@@ -364,7 +364,7 @@ def _why(name: str, refused: list[LabError]) -> str:
     if not refused:
         return ""
     where = {"uml": "un kernel suo, User Mode Linux", "qemu": "una macchina virtuale QEMU"}.get(name, name)
-    return f"Il laboratorio vive in {where}: {refused[0].message}"
+    return f"Il laboratorio vive in {where}. {refused[0].message}"
 
 
 def _own_namespaces() -> dict[str, int]:

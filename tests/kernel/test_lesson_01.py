@@ -55,7 +55,7 @@ def test_a_machine_tells_its_boot_owns_a_disk_and_says_why_it_died(backend: str)
         inside.run("sync")
         disk = Path(machine.disk)
         assert disk.read_bytes()[:9] == b"sul disco"
-        assert machine.memory() > 50 << 20
+        assert machine.memory() > 30 << 20
         assert str(disk) in machine.boot_files()
         pids = machine.host_pids()
         with pytest.raises(LabClosedError, match="sysrq triggered crash"):
@@ -70,6 +70,14 @@ def test_a_machine_closed_in_peace_has_nothing_to_explain(machine: Lab) -> None:
     machine.close()
     with pytest.raises(LabClosedError, match="tutto quello che conteneva"):
         machine.process()
+
+
+def test_outside_a_container_of_a_machine_there_is_the_machine(machine: Lab) -> None:
+    inside = machine.run("busybox", ["uname", "-r"], quiet=True).output
+    assert machine.outside("uname -r") == inside != f"{os.uname().release}\n"
+    assert list(machine.ps(all=True)) == []
+    machine.close()
+    assert machine.outside("uname -r") == f"{os.uname().release}\n"
 
 
 def test_the_laboratory_of_this_kernel_has_no_console_and_no_disk(lab: Lab) -> None:

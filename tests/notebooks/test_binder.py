@@ -141,7 +141,7 @@ def test_auto_takes_user_mode_linux_and_says_why(place: RunAs) -> None:
     done = place("nosub", [sys.executable, "-c", LABORATORY], env=environment())
     assert done.returncode == 0, done.stderr
     assert done.stdout == "uml vm primo\n"
-    assert done.stderr.startswith("Il laboratorio vive in un kernel suo, User Mode Linux: ")
+    assert done.stderr.startswith("Il laboratorio vive in un kernel suo, User Mode Linux. Questa macchina ")
 
 
 @lessons
