@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -11,13 +11,12 @@ from tests import users
 
 
 @pytest.fixture(scope="session")
-def run_as() -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+def run_as(request: pytest.FixtureRequest) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Come ``run_as`` di tutti, ma un utente normale non salta la prova nel suo modo."""
     mine = users.mode()
     if mine == "root":
-        with users.temporary() as people:
-            yield users.RunAs(people)
-        return
+        everyones: users.RunAs = request.getfixturevalue("run_as")  # the fixture that this one stands before
+        return everyones
 
     def run(who: str, argv: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
         if who != mine:
@@ -25,4 +24,4 @@ def run_as() -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
         env = {**os.environ, **options.pop("env", {})}
         return subprocess.run(argv, env=env, **{"capture_output": True, "text": True, "cwd": users.ROOT, **options})
 
-    yield run
+    return run
