@@ -82,9 +82,10 @@ def arena(peers: list[str], labkit: bool = True) -> Iterator[tuple[Workshop, lis
                 stack.callback(competitors[-1].close)
         if labkit:
             from bench.ours import TITLES, Ours
-            from labkit import Lab
 
-            competitors += [Ours(workshop, network, stack.enter_context(Lab())) for network in TITLES]
+            for name in TITLES:
+                competitors.append(Ours(workshop, name))
+                stack.callback(competitors[-1].close)
         yield workshop, competitors, missing
 
 

@@ -167,7 +167,8 @@ class Step:
     """Un passo di un piano, come lo vede chi guarda: la frase, la syscall, com'è andata.
 
     ``where`` dice chi lo fa: il supervisore del laboratorio o il processo che diventa il container.
-    ``microseconds`` è ``None`` finché il passo non è fatto.
+    ``microseconds`` è ``None`` finché il passo non è fatto; ``ahead`` se è stato fatto prima che il
+    container fosse chiesto, mentre il laboratorio non aveva altro da fare.
     """
 
     index: int
@@ -180,6 +181,7 @@ class Step:
     state: StepState = "todo"
     microseconds: float | None = None
     error: str = ""
+    ahead: bool = False
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Step:
@@ -285,8 +287,9 @@ class ContainerInfo:
     (l'ultimo avvio, l'ultima fine) in secondi Unix, 0 se mai; ``restart_count`` quante volte è ripartito da solo;
     ``limits`` i limiti che valgono, ``warnings`` una riga per quelli che qui non si possono avere, ``oom_killed`` se
     il kernel lo ha ucciso per la memoria; ``error`` perché l'ultimo avvio non è riuscito; ``first_instruction_ms``
-    va dalla richiesta all'execve. ``steps`` ed ``env`` ci sono solo in ``inspect``; ``env`` è l'ambiente con cui
-    parte (il ``Config.Env`` di Docker).
+    va dalla richiesta all'execve; ``warm`` se era un avvio a caldo, con rete e radice già pronte (quali passi, lo dice
+    ``ahead`` di ciascuno). ``steps`` ed ``env`` ci sono solo in ``inspect``; ``env`` è l'ambiente con cui parte (il
+    ``Config.Env`` di Docker).
     """
 
     id: str
@@ -313,6 +316,7 @@ class ContainerInfo:
     warnings: tuple[str, ...] = ()
     oom_killed: bool = False
     first_instruction_ms: float = 0.0
+    warm: bool = False
     steps: tuple[Step, ...] = ()
     entrypoint: tuple[str, ...] = ()
     env: tuple[Variable, ...] = ()

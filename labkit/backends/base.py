@@ -20,7 +20,7 @@ SOURCE = str(Path(__file__).resolve().parent.parent.parent)
 #: Dell'ambiente del notebook il laboratorio riceve solo questo: niente gettoni, niente chiavi.
 _ENVIRONMENT = (
     "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TERM", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME",
-    "LABKIT_RUN", "LABKIT_LAYERS",
+    "LABKIT_RUN", "LABKIT_LAYERS", "LABKIT_WARM",
 )  # fmt: skip
 
 # -I -S: nothing of the user's environment or site-packages enters the supervisor, which must stay small.

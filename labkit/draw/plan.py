@@ -28,7 +28,7 @@ _BAR_WIDTH = _WIDTH - _SENTENCE_X - 10
 
 
 def summary(steps: Sequence[Step], *, times: bool = True) -> str:
-    """Quanti passi sono fatti, e in quanto tempo.
+    """Quanti passi sono fatti, e in quanto tempo; di quelli fatti prima che servissero, a parte.
 
     >>> summary([Step(1, "uts", "Nuovo nome host.", "unshare", "unshare(2)", state="done", microseconds=12.4)])
     '1 passo fatto su 1, in 12\\u202fµs'
@@ -38,8 +38,22 @@ def summary(steps: Sequence[Step], *, times: bool = True) -> str:
     words = f"{count(len(done), 'passo fatto', 'passi fatti')} su {len(steps)}"
     if failed:
         words += f", {count(failed, 'fallito', 'falliti')}"
-    total = sum(s.microseconds or 0.0 for s in done)
-    return f"{words}, in {duration(total)}" if times and total else words
+    total = sum(s.microseconds or 0.0 for s in done if not s.ahead)
+    before = sum(s.microseconds or 0.0 for s in done if s.ahead)
+    if times and total:
+        words += f", in {duration(total)}"
+    return f"{words}, più {duration(before)} già spesi prima" if times and before else words
+
+
+def clock(step: Step) -> str:
+    """Quanto è durato un passo, e se era già fatto prima che qualcuno lo chiedesse; niente se non è fatto.
+
+    >>> clock(Step(1, "uts", "", "unshare", "unshare(2)", state="done", microseconds=12.4, ahead=True))
+    'prima, 12\\u202fµs'
+    """
+    if step.microseconds is None:
+        return ""
+    return f"prima, {duration(step.microseconds)}" if step.ahead else duration(step.microseconds)
 
 
 def duration(microseconds: float) -> str:
@@ -65,13 +79,13 @@ def text(steps: Sequence[Step], *, times: bool = False) -> str:
         mark, word, _ = STATES[step.state]
         heads.append([f"{step.index:>2}", f"{mark} {word}"])
     width = max((columns(head[1]) for head in heads), default=0)
-    clocks = ["" if step.microseconds is None else duration(step.microseconds) for step in steps]
-    clock_width = max((len(clock) for clock in clocks), default=0)
+    clocks = [clock(step) for step in steps]
+    clock_width = max(map(len, clocks), default=0)
     lines = []
-    for step, head, clock in zip(steps, heads, clocks, strict=True):
+    for step, head, spent in zip(steps, heads, clocks, strict=True):
         start = f"{head[0]}  {pad(head[1], width)}  "
         if times and clock_width:
-            start += f"{clock.rjust(clock_width)}  "
+            start += f"{spent.rjust(clock_width)}  "
         below = " " * columns(start)
         lines += [start + _sentence(step), f"{below}{_call(step)}, {WHERE[step.where]}"]
         if step.error:
@@ -163,9 +177,10 @@ def _row(step: Step, top: float, longest: float, following: bool, live: bool) ->
     under += 16 * len(calls)
     nodes += [svg.text(_SENTENCE_X, under + 16 * i, words, 12, fill="bad") for i, words in enumerate(errors)]
     if longest and step.microseconds is not None:
-        nodes.append(svg.text(_WIDTH - 10, base, duration(step.microseconds), 12, text_anchor="end"))
+        nodes.append(svg.text(_WIDTH - 10, base, clock(step), 12, text_anchor="end"))
         length = max(1.5, _BAR_WIDTH * step.microseconds / longest)
-        nodes.append(svg.rect(_SENTENCE_X, top + height - 4, length, 3, fill="hue1", fill_opacity=0.75))
+        opacity = 0.3 if step.ahead else 0.75
+        nodes.append(svg.rect(_SENTENCE_X, top + height - 4, length, 3, fill="hue1", fill_opacity=opacity))
     extra: dict[str, str | float] = {}
     if live:
         extra = {"class_": "lk-step", "role": "listitem", "tabindex": -1, "data_index": step.index}

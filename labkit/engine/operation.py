@@ -90,6 +90,7 @@ class Plan:
         self._states: list[StepState] = ["todo"] * len(operations)
         self._microseconds: list[float | None] = [None] * len(operations)
         self._errors = [""] * len(operations)
+        self._ahead = [False] * len(operations)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Plan) and self.operations == other.operations
@@ -99,10 +100,9 @@ class Plan:
     def append(self, operation: Operation) -> None:
         """Aggiunge un'operazione in fondo a un piano già tutto fatto."""
         self.operations = (*self.operations[: self.position], operation)
-        del self._states[self.position :], self._microseconds[self.position :], self._errors[self.position :]
-        self._states.append("todo")
-        self._microseconds.append(None)
-        self._errors.append("")
+        rest = slice(self.position, None)
+        self._states[rest], self._microseconds[rest], self._errors[rest] = ["todo"], [None], [""]
+        self._ahead[rest] = [False]
 
     def step(self, context: Context) -> Step:
         """Fa la prossima operazione e torna com'è andata."""
@@ -126,18 +126,20 @@ class Plan:
             self._fail(index, error)
             raise
         self._microseconds[index] = (time.perf_counter_ns() - started) / 1000
+        self._ahead[index] = False
         self._states[index] = "done"
         self._errors[index] = ""
         self.position += 1
 
     def inherit(self, other: Plan) -> None:
-        """Fa suo quello che ``other`` ha già fatto: le stesse operazioni, dall'inizio, con il loro costo."""
+        """Fa suo quello che ``other`` ha fatto prima del tempo: le stesse prime operazioni, con il loro costo."""
         done = other.position
         if self.operations[:done] != other.operations[:done]:
             raise PlanError("Quello che è già stato fatto non è l'inizio di questo piano.")
         self.position = done
         self._states[:done] = other._states[:done]
         self._microseconds[:done] = other._microseconds[:done]
+        self._ahead[:done] = [True] * done
 
     def lasting(self) -> Plan:
         """L'inizio del piano, già fatto, che resta anche quando il programma è finito."""
@@ -149,8 +151,14 @@ class Plan:
         return kept
 
     def charge(self, microseconds: float) -> None:
-        """Segna il costo vero dell'ultima operazione, se era stata fatta prima del tempo."""
+        """L'ultima operazione era stata fatta prima del tempo: segna quello che era costata davvero."""
         self._microseconds[self.position - 1] = microseconds
+        self._ahead[self.position - 1] = True
+
+    @property
+    def ahead(self) -> int:
+        """Quante operazioni, dall'inizio, erano già fatte prima che qualcuno le chiedesse."""
+        return sum(self._ahead)
 
     def _fail(self, index: int, error: LabError) -> None:
         self._states[index] = "failed"
@@ -198,6 +206,7 @@ class Plan:
             state=self._states[index],
             microseconds=self._microseconds[index],
             error=self._errors[index],
+            ahead=self._ahead[index],
         )
 
     def times(self) -> list[float | None]:

@@ -109,7 +109,7 @@ class FakeLauncher:
             raise unknown(name)
         return ImageRoot(name, (Tree("", (f"/{name}",)),))
 
-    def place(self, spec: ContainerSpec, image: ImageRoot, *, stepped: bool) -> Placement:
+    def place(self, spec: ContainerSpec, image: ImageRoot, *, later: bool) -> Placement:
         return self.sandbox.place(spec.network)
 
     def renew(self, place: Placement) -> Placement:

@@ -27,13 +27,14 @@ _SMALL_LAYER = 100
 
 
 class Child:
-    """Un figlio appena nato: il processo, i suoi flussi, il filo del rapporto."""
+    """Un figlio appena nato: il processo, i suoi flussi, il filo del rapporto; ``warm`` se era già pronto."""
 
-    def __init__(self, pid: int, pidfd: int, stdio: Stdio, report: socket.socket) -> None:
+    def __init__(self, pid: int, pidfd: int, stdio: Stdio, report: socket.socket, *, warm: bool = False) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self.stdio = stdio
         self.report = report
+        self.warm = warm
 
 
 class Launcher(Protocol):
@@ -48,7 +49,7 @@ class Launcher(Protocol):
     def features(self) -> list[Feature]: ...
     def adapt(self, plan: Plan) -> Plan: ...
     def image(self, name: str) -> ImageRoot: ...
-    def place(self, spec: ContainerSpec, image: ImageRoot, *, stepped: bool) -> Placement: ...
+    def place(self, spec: ContainerSpec, image: ImageRoot, *, later: bool) -> Placement: ...
     def renew(self, place: Placement) -> Placement: ...
     def release(self, place: Placement) -> None: ...
     def context(self) -> Context: ...
@@ -105,9 +106,9 @@ class DirectLauncher:
     def image(self, name: str) -> ImageRoot:
         return self.sandbox.image(name)
 
-    def place(self, spec: ContainerSpec, image: ImageRoot, *, stepped: bool) -> Placement:
-        """Il posto di un container nuovo: quello di chi è atteso, se è uguale e non si va passo per passo."""
-        if not stepped:
+    def place(self, spec: ContainerSpec, image: ImageRoot, *, later: bool) -> Placement:
+        """Il posto di un container nuovo: quello di chi è atteso, se è uguale e se deve partire subito."""
+        if not later:
             return self.nursery.reserve(spec, image)
         self.nursery.clear()
         return self.sandbox.place(spec.network)
@@ -188,10 +189,10 @@ class DirectLauncher:
         lab.charge(unborn.microseconds)
         stdio.close_child()
         unborn.channel.setblocking(False)
-        return Child(unborn.pid, unborn.pidfd, stdio, unborn.channel)
+        return Child(unborn.pid, unborn.pidfd, stdio, unborn.channel, warm=unborn.place is not None)
 
     def rest(self) -> bool:
-        """Quando non c'è altro da fare, prepara chi nascerà; ``True`` se ne manca ancora qualcuno."""
+        """Quando non c'è altro da fare, prepara chi nascerà; ``True`` se è nato qualcuno, e forse non basta."""
         return self.nursery.fill()
 
     def sweep(self, keep: set[str]) -> bool:
@@ -239,12 +240,10 @@ class DirectLauncher:
         return pid
 
 
-def container_plan(
-    launcher: Launcher, spec: ContainerSpec, *, stepped: bool
-) -> tuple[ImageRoot, Placement, Plan, Plan]:
+def container_plan(launcher: Launcher, spec: ContainerSpec, *, later: bool) -> tuple[ImageRoot, Placement, Plan, Plan]:
     """L'immagine, il posto e le due metà del piano di un container nuovo."""
     image = launcher.image(spec.image)
-    place = launcher.place(spec, image, stepped=stepped)
+    place = launcher.place(spec, image, later=later)
     try:
         return image, place, *halves(launcher, spec, image, place)
     except LabError:  # a template without its variable, no program: nothing is born, and the place is free again

@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import base64
 import os
+import pickle
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from labkit.engine.container import Placement
 from labkit.engine.limits import supported
+from labkit.engine.rootfs import ImageRoot, Tree
 from labkit.engine.secrets import seal
 from labkit.errors import ConflictError, InvalidError, LabError, from_dict
 from labkit.kernel import capabilities, procfs
-from labkit.model import ContainerSpec, Step
+from labkit.model import ContainerSpec, Step, to_json
+from labkit.protocol import Decoder, Kind, pack_json
 from labkit.supervisor.health import Monitor
 from labkit.supervisor.launcher import Child, container_plan, halves
 from labkit.supervisor.report import ReportReader
 from labkit.supervisor.state import Container
 from labkit.supervisor.task import Task
+from labkit.supervisor.zygote import Stdio
 
 if TYPE_CHECKING:
     from labkit.supervisor.server import Server
@@ -42,11 +47,12 @@ def signal_number(name: str | int) -> int:
 
 
 def create(
-    server: Server, spec_data: dict[str, Any], secrets: dict[str, str] | None = None, *, stepped: bool = False
+    server: Server, spec_data: dict[str, Any], secrets: dict[str, str] | None = None, *, later: bool = False
 ) -> Container:
     """Un container nuovo, con un nome e un piano, ma ancora senza niente nel kernel.
 
-    ``secrets`` sono i valori (base64) dei segreti che la descrizione nomina.
+    ``secrets`` sono i valori (base64) dei segreti che la descrizione nomina; ``later`` se non partirà subito:
+    nessuno lo aspetta, già pronto, per chissà quanto.
     """
     requested = time.monotonic()
     spec = ContainerSpec.from_json(spec_data)
@@ -60,7 +66,7 @@ def create(
     spec = replace(spec, name=server.state.choose_name(spec.name, number))
     held = seal({name: base64.b64decode(secrets[name], validate=True) for name in spec.secrets}) if secrets else -1
     try:
-        image, place, lab, own = container_plan(server.launcher, spec, stepped=stepped)
+        image, place, lab, own = container_plan(server.launcher, spec, later=later)
     except BaseException:
         if held >= 0:
             os.close(held)
@@ -70,6 +76,24 @@ def create(
     container.secrets = held
     server.state.add(container)
     return container
+
+
+def rehearse(server: Server) -> None:
+    """Una richiesta a vuoto: dopo una nascita le pagine di memoria divise con il figlio si copiano adesso, non dopo."""
+    asked = pack_json(Kind.CALL, 0, {"verb": "run", "args": {"spec": to_json(ContainerSpec("prova", ("prova",)))}})
+    request = next(frame.json() for frame in Decoder().feed(asked))
+    spec = ContainerSpec.from_json(request["args"]["spec"])
+    signal_number(spec.stop_signal)
+    image = ImageRoot("prova", (Tree("", ("/",)),))
+    place = Placement("0", "/", "veth0", "10.88.0.2", 16, "10.88.0.1")
+    lab, own = halves(server.launcher, spec, image, place)
+    pickle.dumps((own.operations, own.first_index))
+    container = Container("0", "prova", spec, image, place, lab, own, server.launcher.context())
+    for step in lab.steps():
+        container.record_step(step)
+    container.record_times([0.0] * (len(own.operations) - 1), 0)
+    pack_json(Kind.EVENT, 0, {"started": to_json(container.info())})
+    Stdio(stdin=False, tty=False).close()
 
 
 class Birth:
@@ -95,7 +119,7 @@ class Birth:
             self.problem = from_dict(message["error"])
             self.container.record_failure(message["index"], self.problem.message)
         elif "steps" in message:
-            self.container.record_times(message["steps"])
+            self.container.record_times(message["steps"], message["ahead"])
         elif "step" in message:
             step = Step.from_json(message["step"])
             self.container.record_step(step)
@@ -156,6 +180,7 @@ def launch(server: Server, container: Container, *, stdin: bool = False, stepped
     except Exception as problem:
         unborn(server, container, problem)
         raise
+    container.warm = child.warm
     for step in container.lab_plan.steps():
         container.record_step(step)
     server.groups.watch(container)

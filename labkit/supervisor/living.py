@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 def create_container(server: Server, call: Call, spec: dict[str, Any], secrets: dict[str, str] | None = None) -> None:
     """Un container pronto a partire: ha un nome e un indirizzo, ma ancora nessun processo."""
-    container = create(server, spec, secrets)
+    container = create(server, spec, secrets, later=True)
     container.kept = True
     call.answer(to_json(container.info()))
 

@@ -13,6 +13,9 @@ from collections.abc import Callable
 #: epoll_wait(2) conta millisecondi in un int: chi ha pazienza senza fine si risveglia ogni tanto.
 _LONGEST = 3600.0
 
+#: Secondi di quiete prima di pensare al futuro: chi sta per finire, o per chiedere altro, passa avanti.
+_QUIET = 0.002
+
 Handler = Callable[[int], None]
 
 
@@ -52,8 +55,9 @@ class Loop:
         self._timers: list[tuple[float, int, Timer]] = []
         self._timer_count = 0
         self.running = True
-        #: Chiamato quando non c'è niente da fare, finché dice ``True``, un pezzo per volta.
+        #: Chiamato quando da un po' non c'è niente da fare, finché dice ``True``, un pezzo per volta.
         self.idle: Callable[[], bool] = lambda: False
+        self._restless = True
         wake, self._wake = socket.socketpair()
         for end in (wake, self._wake):
             end.setblocking(False)
@@ -142,16 +146,25 @@ class Loop:
         """Quanto si può aspettare prima della prossima scadenza."""
         return min(max(0.0, self._timers[0][0] - time.monotonic()), _LONGEST) if self._timers else None
 
+    def _wait(self) -> list[tuple[selectors.SelectorKey, int]]:
+        """Chi ha qualcosa da dire; se tutti tacciono, intanto un pezzo di :attr:`idle`."""
+        patience = self._patience()
+        if not self._restless:
+            ready = self._selector.select(patience)
+            self._restless = bool(ready)
+            return ready
+        ready = self._selector.select(_QUIET if patience is None else min(_QUIET, patience))
+        self._restless = bool(ready) or self.idle()
+        return ready
+
     def run(self) -> None:
         """Gira finché ``running``."""
         while self.running:
             now = time.monotonic()
             while self._timers and self._timers[0][0] <= now:
                 heapq.heappop(self._timers)[2].fire()
-            ready = self._selector.select(0)
-            while not ready and self.idle():
-                ready = self._selector.select(0)
-            for key, events in ready or self._selector.select(self._patience()):
+                self._restless = True
+            for key, events in self._wait():
                 fd = key.fd
                 if events & selectors.EVENT_READ and fd in self._readers:
                     self._readers[fd](fd)

@@ -27,15 +27,18 @@ from labkit.engine.container import CONTAINER_NAMESPACES, Placement, common, pla
 from labkit.engine.limits import JoinCgroup, MakeCgroup
 from labkit.engine.operation import Context, Plan
 from labkit.engine.rootfs import ImageRoot, Tree
-from labkit.errors import LabError
+from labkit.errors import InvalidError, LabError
 from labkit.kernel import libc, namespaces
 from labkit.kernel import rtnetlink as rt
 from labkit.kernel.cgroups import Cgroup
 from labkit.model import ContainerSpec, to_json
 from labkit.supervisor.zygote import Stdio, become, clean_child, forget_imports
 
-#: Quanti attesi: due, perché chi ne avvia uno dopo l'altro non aspetti.
+#: Quanti attesi, se ``LABKIT_WARM`` non dice altro: due, perché chi ne avvia uno dopo l'altro non aspetti.
 EXPECTED = 2
+
+#: Più di così sarebbe memoria sprecata: un nascituro ne ha qualche megabyte suo.
+MOST_EXPECTED = 16
 
 _MAX_ORDER = 1 << 20
 
@@ -82,7 +85,13 @@ class Unborn:
 
         ``False`` se non c'è riuscito: chi chiede quel container lo farà da capo, e saprà perché.
         """
-        return bool(select.select([self.channel], [], [], _PATIENCE)[0]) and self.channel.recv(1) != b""
+        said = select.select([self.channel], [], [], _PATIENCE)[0]
+        return bool(said) and self.channel.recv(1) != b"" and not self.dead
+
+    @property
+    def dead(self) -> bool:
+        """Se il suo processo è finito (pidfd_open(2): un pidfd si legge quando il processo finisce)."""
+        return bool(select.select([self.pidfd], [], [], 0)[0])
 
     def send(self, own: Plan, stdio: Stdio, secrets: int) -> bool:
         """Gli dice chi sarà e gli dà i suoi flussi, e i segreti se ce ne sono; ``False`` se nel frattempo è morto."""
@@ -97,6 +106,16 @@ class Unborn:
         """Lo lascia andare: senza filo finisce da solo."""
         self.channel.close()
         os.close(self.pidfd)
+
+
+def wanted() -> int:
+    """Quanti attesi si vogliono: ``LABKIT_WARM``, da 0 (ogni avvio è a freddo) a :data:`MOST_EXPECTED`."""
+    text = os.environ.get("LABKIT_WARM", "") or str(EXPECTED)
+    if not text.isascii() or not text.isdecimal() or int(text) > MOST_EXPECTED:
+        raise InvalidError(
+            f"LABKIT_WARM deve essere un numero da 0 a {MOST_EXPECTED}: «{text}» non lo è.", "unset LABKIT_WARM"
+        )
+    return int(text)
 
 
 class Nursery:
@@ -119,6 +138,7 @@ class Nursery:
         self._expected: list[Unborn] = []
         self._promised: dict[str, Unborn] = {}
         self._last: Unborn | None = None
+        self._count = wanted()
         self._enabled = True
 
     def reserve(self, spec: ContainerSpec, image: ImageRoot) -> Placement:
@@ -127,6 +147,9 @@ class Nursery:
         if expectation != self._expectation:
             self.clear()
             self._expectation = expectation
+        dead = [unborn for unborn in self._expected if unborn.dead]
+        self._expected = [unborn for unborn in self._expected if unborn not in dead]
+        self._abandon(dead)
         while self._expected:
             unborn = self._expected.pop(0)
             if unborn.ready() and unborn.place:
@@ -172,7 +195,7 @@ class Nursery:
         self._forget([unborn.place for unborn in unborns if unborn.place])
 
     def fill(self) -> bool:
-        """Ne fa nascere uno, se ne mancano: si chiama quando non c'è altro da fare. ``True`` se ne mancano ancora.
+        """Ne fa nascere uno, se ne mancano: si chiama quando non c'è altro da fare. ``True`` se è nato.
 
         Chi sta diventando un container, e ha ancora il filo con il supervisore, ha la precedenza.
         """
@@ -181,14 +204,15 @@ class Nursery:
         try:
             if self._anyone is None:
                 self._anyone = self._anyone_birth()
-            elif self._expectation and len(self._expected) < EXPECTED:
+            elif self._expectation and len(self._expected) < self._count:
                 self._expected.append(self._expected_birth(self._expectation))
+            else:
+                return False
         except (LabError, OSError):
             # No more processes, namespaces or addresses here: whoever asks for a container is told why.
             self._enabled = False
             return False
-        rehearse()
-        return self._expectation is not None and len(self._expected) < EXPECTED
+        return True
 
     def _anyone_birth(self) -> Unborn:
         """Uno qualunque: di lui si sa solo che avrà un cgroup, e ci entra."""
@@ -257,13 +281,11 @@ def wait(known: Plan, context: Context, channel: socket.socket) -> NoReturn:
 def rehearse() -> None:
     """Ripete a vuoto quello che servirà: le pagine di memoria che padre e figlio condividono si copiano adesso.
 
-    Lo fa il nascituro, e dopo ogni nascita anche il supervisore: copiarle durante un avvio lo rallenterebbe di più.
+    Una pagina copiata durante un avvio costa di più: il processo si ferma ogni volta ad aspettare il kernel.
     """
-    asked = json.dumps(to_json(ContainerSpec("prova", ("prova",), name="prova")))
-    spec = ContainerSpec.from_json(json.loads(asked))
     image = ImageRoot("prova", (Tree("", ("/",)),))
     place = Placement("0", "/", "veth0", "10.88.0.2", 16, "10.88.0.1")
-    own = split(plan(spec, image, place))[1]
+    own = split(plan(ContainerSpec("prova", ("prova",)), image, place))[1]
     again = Plan(pickle.loads(pickle.dumps(own.operations)), own.first_index)
     json.dumps([to_json(step) for step in again.steps()])
     rt.Netlink().close()

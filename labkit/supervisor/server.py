@@ -20,6 +20,7 @@ from labkit.protocol import VERSION, Kind, pack_json
 from labkit.supervisor.connection import Call, Connection
 from labkit.supervisor.groups import Groups
 from labkit.supervisor.launcher import DirectLauncher, Launcher
+from labkit.supervisor.lifecycle import rehearse
 from labkit.supervisor.loop import Loop
 from labkit.supervisor.state import State
 
@@ -95,6 +96,13 @@ class Server:
         """Da adesso a quella richiesta si dicono gli eventi per cui ``right`` è vero."""
         self.followers.append((call, right))
 
+    def rest(self) -> bool:
+        """Quando non c'è altro da fare: fa nascere chi servirà; ``True`` se è nato qualcuno, e forse non basta."""
+        born = self.launcher.rest()
+        if born:
+            rehearse(self)
+        return born
+
     def _tell(self, event: Event) -> None:
         """Un evento a chi li segue; chi ha già avuto la sua ultima risposta non segue più."""
         self.followers = [(call, right) for call, right in self.followers if call.open]
@@ -146,7 +154,7 @@ def serve_lab(config: dict[str, Any], wire: socket.socket, door: socket.socket, 
     gc.disable()
     hello = server.hello() | {"boot_ms": (time.monotonic() - started) * 1000}
     server.owner.send(pack_json(Kind.RET, 0, hello))
-    loop.idle = launcher.rest
+    loop.idle = server.rest
     loop.run()
 
 

@@ -65,6 +65,7 @@ class Container:
     requested: float = field(default_factory=time.monotonic)
     started: float = 0.0
     first_instruction_ms: float = 0.0
+    warm: bool = False
     started_at: float = 0.0
     finished_at: float = 0.0
     error: str = ""
@@ -124,6 +125,7 @@ class Container:
             oom_killed=self.oom_killed,
             error=self.error,
             first_instruction_ms=self.first_instruction_ms,
+            warm=self.warm,
         )
 
     def whole(self) -> ContainerInfo:
@@ -146,10 +148,13 @@ class Container:
         own = self.own_plan.steps()
         self.record_step(replace(own[min(index, len(own) - 1)], state="failed", error=message))
 
-    def record_times(self, microseconds: list[float]) -> None:
-        """Il rapporto finale del figlio: tutti i suoi passi sono fatti, in questi tempi."""
+    def record_times(self, microseconds: list[float], ahead: int) -> None:
+        """Il rapporto finale del figlio: i passi fatti, in questi tempi; i primi ``ahead`` prima del tempo."""
         own = self.own_plan.steps()
-        done = [replace(step, state="done", microseconds=cost) for step, cost in zip(own, microseconds, strict=False)]
+        done = [
+            replace(step, state="done", microseconds=cost, ahead=number < ahead)
+            for number, (step, cost) in enumerate(zip(own, microseconds, strict=False))
+        ]
         self.steps = [*self.lab_plan.steps(), *done, replace(own[-1], state="done")]
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def plan(server: Server, call: Call, spec: dict[str, Any], secrets: dict[str, str] | None = None) -> None:
     """Un container da fare passo per passo: per ora esiste solo il suo nome."""
-    container = lifecycle.create(server, spec, secrets, stepped=True)
+    container = lifecycle.create(server, spec, secrets, later=True)
     call.answer({"name": container.name, "steps": to_json(container.all_steps())})
 
 

@@ -147,7 +147,7 @@ def run(plan: Plan, context: Context, report: Report) -> None:
     last = len(plan.operations) - 1
     while plan.position < last:
         plan.advance(context)
-    report.send(steps=plan.times()[:last])
+    report.send(steps=plan.times()[:last], ahead=plan.ahead)
     plan.advance(context)
 
 

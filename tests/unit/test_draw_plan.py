@@ -71,6 +71,15 @@ def test_syscall_and_man_page_are_written_once_when_they_agree() -> None:
     assert "mount, mount_setattr · proc(5), mount(2)" in written
 
 
+def test_a_step_done_before_it_was_asked_for_says_so_and_is_counted_apart() -> None:
+    done = replace(STEPS[0], state="done", microseconds=40.0, error="")
+    steps = (replace(done, ahead=True, microseconds=900.0), replace(done, index=2))
+    assert plan.summary(steps) == f"2 passi fatti su 2, in 40{THIN}µs, più 900{THIN}µs già spesi prima"
+    assert f"prima, 900{THIN}µs" in plan.text(steps, times=True)
+    assert f"prima, 900{THIN}µs" in "".join(words_of(plan.to_svg(steps)))
+    assert "prima" not in plan.text(steps)
+
+
 def test_the_reason_of_a_failure_is_shown_and_escaped() -> None:
     assert "Vietato <qui>." in [line.strip() for line in plan.text(STEPS).splitlines()]
     assert "Vietato &lt;qui&gt;." in plan.to_svg(STEPS)
