@@ -185,6 +185,8 @@ class DirectLauncher:
             unborn.drop()
             lab.rollback(context)
             context.pid = context.pidfd = -1
+            if unborn.place:
+                self.sandbox.unplug(unborn.place)
             return None
         lab.charge(unborn.microseconds)
         stdio.close_child()

@@ -112,6 +112,16 @@ class Sandbox:
         if place.ip:
             self.addresses.discard(_host(place.ip))
 
+    def unplug(self, place: Placement) -> None:
+        """Toglie il cavo di chi è morto prima di partire: il kernel lo farebbe dopo, e il suo nome serve adesso."""
+        netlink = rt.Netlink()
+        try:
+            netlink.talk(rt.delete_message(place.link))
+        except KernelError:  # no cable, or already gone
+            pass
+        finally:
+            netlink.close()
+
     def forget(self, places: list[Placement]) -> None:
         """Posti scelti per ultimi e mai usati: è come se non fossero stati scelti, il prossimo li riprende."""
         hosts = [_host(place.ip) for place in places if place.ip]

@@ -34,6 +34,18 @@ for pid in filter(str.isdecimal, os.listdir("/proc")):
 """
 
 
+#: Chi di quelli vive ancora: uno zombie ha già finito.
+_ALIVE = """
+for pid in {}:
+    try:
+        state = open(f"/proc/{{pid}}/stat").read().rpartition(")")[2].split()[0]
+    except OSError:
+        continue
+    if state != "Z":
+        print(pid)
+"""
+
+
 @pytest.fixture
 def spy(lab: Lab) -> Iterator[Process]:
     with lab.process("spia") as process:
@@ -72,7 +84,7 @@ def test_the_second_container_is_ready_before_it_is_asked_for(lab: Lab, spy: Pro
     settled(lab, spy)
     info = started(lab, name="altro", env={"A": "b"}, hostname="suo", user="0", read_only=True, init=True)
     assert info.warm
-    assert ahead(info)[0] == "MakeLayer"
+    assert {"MakeLayer", "CloneProcess", "MountOverlay", "PivotRoot"} < set(ahead(info))
     assert ahead(info)[-1] == "DropBoundingSet"
     assert {step.state for step in info.steps} == {"done"}
     assert next(step.name for step in info.steps if not step.ahead) == "WriteIdentity"
@@ -88,7 +100,7 @@ def test_whoever_is_different_is_not_taken_for_the_one_expected(
     settled(lab, spy)
     info = started(lab, **options)
     assert not info.warm
-    assert ahead(info) == ["CloneProcess"]
+    assert not {"MakeLayer", "MountOverlay", "MaskPaths"} & set(ahead(info))
 
 
 def test_an_image_that_has_changed_is_not_the_one_expected(lab: Lab, spy: Process, root: Path) -> None:
@@ -132,7 +144,7 @@ def test_whoever_dies_waiting_is_replaced_and_no_one_notices(lab: Lab, spy: Proc
     for _ in range(3):
         doomed = settled(lab, spy)
         inside(lab, spy, f"import os\nfor pid in {doomed}: os.kill(pid, 9)")
-        while set(doomed) & set(waiting(lab, spy)):
+        while inside(lab, spy, _ALIVE.format(doomed)):  # a signal is not yet an end
             time.sleep(0.01)
         assert lab.run("busybox", ["echo", "eccomi"], quiet=True).output == "eccomi\n"
     settled(lab, spy)
@@ -154,7 +166,8 @@ def test_no_start_is_warm_if_nobody_is_wanted(monkeypatch: pytest.MonkeyPatch) -
             info = started(lab)
             time.sleep(0.1)
         assert not info.warm
-        assert ahead(info) == ["CloneProcess"]
+        assert "CloneProcess" in ahead(info)
+        assert "MountOverlay" not in ahead(info)
 
 
 @pytest.mark.parametrize("wrong", ["-1", "tanti", "17", "²"])
