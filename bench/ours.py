@@ -21,6 +21,9 @@ from labkit import Lab
 #: Seconds that are enough for a laboratory to have its next containers ready.
 _PREPARATION = 0.03
 
+#: How many starts may be tried for one that is warm, or cold, as it is to be.
+_ATTEMPTS = 20
+
 TITLES = {
     "labkit-none": "labkit a caldo, senza rete",
     "labkit-bridge": "labkit a caldo, con veth",
@@ -41,18 +44,23 @@ class Ours:
 
     def sample(self, count: int) -> list[Sample]:
         self._one()  # the first after the others' turn finds the processor's caches cold: skipped, as the C limit's is
-        return [self._one(self._warm) for _ in range(count)]
+        samples: list[Sample] = []
+        for _ in range(_ATTEMPTS * count):
+            sample, warm = self._one()
+            if warm == self._warm:  # on a busy machine the next one may not be ready yet
+                samples.append(sample)
+            if len(samples) == count:
+                return samples
+        raise NotHereError(f"{self.title}: non parte mai così")
 
-    def _one(self, warm: bool | None = None) -> Sample:
+    def _one(self) -> tuple[Sample, bool]:
         asked = time.monotonic_ns()
         channel = self._lab.open_run(self._rootfs, ["/bin/first"], network=self._network, remove=True)
         output = b"".join(data for _, data in channel)
         seen = time.monotonic_ns()
-        if warm is not None and channel.result["info"]["warm"] != warm:
-            raise NotHereError(f"{self.title}: è partito nell'altro modo")
         # The laboratory prepares its next containers now, and not while it or another competitor is measured.
         time.sleep(_PREPARATION)
-        return Sample((int(output) - asked) / 1e6, (seen - asked) / 1e6)
+        return Sample((int(output) - asked) / 1e6, (seen - asked) / 1e6), channel.result["info"]["warm"]
 
     def close(self) -> None:
         self._lab.close()
