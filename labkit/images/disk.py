@@ -23,6 +23,7 @@ _WHY = {
     errno.EPERM: ("il sistema non lo permette", "export LABKIT_IMAGES=/una/cartella/tua"),
     errno.EMFILE: ("ci sono troppi file aperti", "ulimit -n 4096"),
     errno.ENFILE: ("ci sono troppi file aperti in tutta la macchina", "chiudi qualche programma"),
+    errno.EADDRINUSE: ("la porta è già presa", "ss -ltnp dice da chi; oppure scegli un'altra porta"),
     errno.EIO: ("il disco non risponde come deve", "sudo dmesg | tail"),
 }
 

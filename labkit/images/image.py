@@ -111,4 +111,4 @@ class Image:
         """I passi che l'hanno fatta, dal primo, ciascuno con i byte dello strato che ha aggiunto (0 se nessuno)."""
         sizes = iter(layer.descriptor.size for layer in self.layers)
         steps = self.config.history or tuple(History() for _ in self.layers)
-        return tuple((step, 0 if step.empty_layer else next(sizes)) for step in steps)
+        return tuple((step, 0 if step.empty_layer else next(sizes, 0)) for step in steps)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -72,6 +73,11 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
     registry: LocalRegistry
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # A client that goes away in the middle is nothing to write about on the student's terminal.
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
 
 class _RefusedError(Exception):
     """Una risposta d'errore della specifica: stato HTTP, codice, messaggio."""
@@ -113,7 +119,9 @@ class _Handler(BaseHTTPRequestHandler):
         except (ConnectionError, TimeoutError):
             self.close_connection = True
         except LabError as problem:
-            self._error(507 if "disco" in problem.message else 500, "UNKNOWN", str(problem))
+            self._error(500, "UNKNOWN", str(problem))
+        except OSError as problem:
+            self._error(500, "UNKNOWN", os.strerror(problem.errno or 0))
 
     def _length(self) -> int:
         text = self.headers.get("Content-Length", "0")

@@ -26,7 +26,7 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _BARE_ID = re.compile(r"[a-f0-9]{64}")
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Reference:
     """Il nome intero di un'immagine: registro, deposito, e un tag o un'impronta (o tutti e due)."""
 

@@ -29,6 +29,7 @@ _SIBLINGS = {"registry-1.docker.io": "auth.docker.io"}
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _PARAMETER = re.compile(r'([A-Za-z_]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*(?:,\s*|$)')
 _LARGEST_TOKEN = 1 << 18
+_WITHOUT = "per farne a meno: export DOCKER_CONFIG=$(mktemp -d)"
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def _ask_helper(helper: str, server: str) -> Credentials | None:
         found = json.loads(done.stdout)
         name, secret = str(found["Username"]), str(found["Secret"])
     except FileNotFoundError:
-        raise LabError(f"Le credenziali di Docker le custodisce {program}, che qui non c'è.", "docker logout") from None
+        raise LabError(f"Le credenziali di Docker le custodisce {program}, che qui non c'è.", _WITHOUT) from None
     except (subprocess.TimeoutExpired, ValueError, LookupError, TypeError):
         raise LabError(f"{program} non ha saputo dire le credenziali.", f"echo {server} | {program} list") from None
     return Credentials(identity_token=secret) if name == "<token>" else Credentials(name, secret)
@@ -116,7 +117,7 @@ def challenges(header: str) -> dict[str, dict[str, str]]:
     """
     found: dict[str, dict[str, str]] = {}
     rest = header[:8192].strip()
-    while match := re.match(r"([A-Za-z][A-Za-z0-9-]*)(?:\s+|$)(?!=)", rest):
+    while match := re.match(r"([A-Za-z][A-Za-z0-9-]*)(?:\s*,\s*|\s+|$)(?!=)", rest):
         rest = rest[match.end() :]
         parameters = found.setdefault(match[1].lower(), {})
         while one := _PARAMETER.match(rest):

@@ -6,13 +6,14 @@ uno, il nome per ultimo. Un blob interrotto riprende da dov'era; uno che c'è gi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from labkit.errors import InvalidError
+from labkit.errors import InvalidError, LabError
 from labkit.images import manifest as manifests
 from labkit.images.config import ImageConfig
-from labkit.images.descriptor import Descriptor, Platform
+from labkit.images.descriptor import LARGEST_DOCUMENT, Descriptor, Platform
 from labkit.images.manifest import Index, Manifest
 from labkit.images.reference import Reference
 from labkit.images.registry import Registry
@@ -65,6 +66,8 @@ class _Pull:
         with self._store.writing():
             manifest = self._manifest()
             # The small documents first: nothing large is fetched for an image that could not be used.
+            if manifest.config.size > LARGEST_DOCUMENT:
+                raise InvalidError(f"La configurazione dell'immagine ha {manifest.config.size} byte: sono troppi.")
             self._blob(manifest.config)
             config = ImageConfig(self._store.blobs.read(manifest.config))
             if len(config.diff_ids) != len(manifest.layers):
@@ -72,11 +75,24 @@ class _Pull:
                     f"L'immagine «{self._reference.familiar}» non è coerente: ha {len(manifest.layers)} strati "
                     f"nel manifesto e {len(config.diff_ids)} nella configurazione."
                 )
+            self._check_room(manifest)
             move_all(self._blob, manifest.layers, self._registry, self._watch)
             self._store.blobs.add_document(manifest.raw)
             descriptor = replace(manifest.descriptor, platform=config.platform)
             self._store.name(descriptor, self._reference)
         return descriptor
+
+    def _check_room(self, manifest: Manifest) -> None:
+        """Se non ci sta, meglio saperlo prima di scaricare."""
+        needed = sum(layer.size for layer in set(manifest.layers) if not self._store.blobs.has(layer))
+        disk = os.statvfs(self._store.root)
+        free = disk.f_bavail * disk.f_frsize
+        if needed > free:
+            raise LabError(
+                f"Il disco è troppo pieno per «{self._reference.familiar}»: servono {needed >> 20} MiB, "
+                f"e ce ne sono {free >> 20}.",
+                "df -h, e poi: labkit prune",
+            )
 
     def _manifest(self) -> Manifest:
         found = manifests.parse(*self._registry.manifest(self._reference))

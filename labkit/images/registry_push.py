@@ -15,7 +15,7 @@ from labkit.images.digest import Digest
 from labkit.images.reference import Reference
 from labkit.images.registry import Registry
 from labkit.images.registry_transfer import Progress, Watch, move_all, one_at_a_time
-from labkit.images.registry_transport import TRIES, PassingError
+from labkit.images.registry_transport import TRIES, PassingError, RegistryError
 from labkit.images.store import Store
 
 
@@ -72,9 +72,7 @@ class _Push:
             return
         for attempt in range(1, TRIES + 1):
             try:
-                location = registry.start_upload(
-                    repository, blob, self._elsewhere.get(blob.digest, "") if attempt == 1 else ""
-                )
+                location = self._start(blob, self._elsewhere.get(blob.digest, "") if attempt == 1 else "")
                 if not location:
                     self.watch(Progress(blob.digest, "mounted", blob.size, blob.size))
                     return
@@ -88,6 +86,15 @@ class _Push:
                     raise
                 registry.transport.back_off(attempt)
         self.watch(Progress(blob.digest, "done", blob.size, blob.size))
+
+    def _start(self, blob: Descriptor, source: str) -> str:
+        """Comincia un invio; se l'altro deposito non si può leggere si manda come se non ci fosse."""
+        try:
+            return self._registry.start_upload(self._reference.repository, blob, source)
+        except RegistryError as problem:
+            if not source or problem.status not in (401, 403, 404):
+                raise
+            return self._registry.start_upload(self._reference.repository, blob)
 
 
 def _watched(file: BinaryIO, blob: Descriptor, watch: Watch, check: Callable[[], None]) -> Iterator[bytes]:

@@ -120,7 +120,9 @@ class Store:
         if reference is None and not is_id:
             parse(wanted)  # it says what is wrong with the name
         for one in listed:
-            if reference and one.reference == reference:
+            other = one.reference
+            pinned = reference and other and reference.name == other.name and reference.digest == one.descriptor.digest
+            if reference and (other == reference or pinned):
                 return one
         by_id = {
             one.descriptor.digest: one for one in listed if is_id and any(i.startswith(text) for i in self._ids(one))

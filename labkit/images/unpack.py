@@ -103,6 +103,7 @@ class _Tree(Rooted):
         return True
 
     def made(self, names: list[bytes], folder: int, gave_way: bool) -> None:
+        os.fchmod(folder, 0o755)  # whatever the umask
         if gave_way:
             self._whiteouts.fresh(folder)
             return
@@ -147,6 +148,8 @@ class _Unpacker:
         self.tree = _Tree(target, options, self._folders)
 
     def run(self) -> Unpacked:
+        if not os.listdir(self.tree.fd):  # the root itself may be named by nobody
+            self.tree.made([], self.tree.fd, False)
         for entry in self._reader:
             self._done.entries += 1
             if self._done.entries > self._options.limits.entries:

@@ -129,7 +129,6 @@ def config(**fields: object) -> ImageConfig:
         {"config": {"Cmd": "sh"}},
         {"config": {"Env": [1]}},
         {"config": {"User": []}},
-        {"history": [{"created_by": "x"}]},
         {"history": ["x"]},
         {"created": 5},
     ],

@@ -45,6 +45,13 @@ def test_the_layers_of_an_image_come_from_the_lowest_and_only_once(ready):
         assert os.stat(again[0].folder).st_ino == born
 
 
+def test_no_other_user_reaches_the_set_uid_programs_of_an_image(ready):
+    with ready.use(ready.store.image("prova")) as (low, _):
+        assert low.folder.startswith(f"{ready.root}/ready/")
+        assert os.stat(f"{ready.root}/ready").st_mode & 0o077 == 0
+        assert os.stat(f"{ready.root}/making").st_mode & 0o077 == 0
+
+
 def test_layers_in_use_are_not_removed_and_those_of_nobody_are(ready):
     image = ready.store.image("prova")
     with ready.use(image) as (low, _):

@@ -167,6 +167,22 @@ def test_two_laboratories_fetch_a_layer_once(registry, store, tmp_path):
     assert Store(root).check() == ()
 
 
+def test_a_repository_that_may_not_be_read_is_done_without(registry, store, monkeypatch):
+    store.put(image("base", "tre"), name(registry, "corso/segreto"))
+    push(store, str(name(registry, "corso/segreto")))
+    store.put(image("base", "tre"), name(registry, "corso/mio"))
+    start = Registry.start_upload
+
+    def strict(self: Registry, repository: str, blob: Descriptor, source: str = "") -> str:
+        if source:
+            raise RegistryError("no", status=403)
+        return start(self, repository, blob)
+
+    monkeypatch.setattr(Registry, "start_upload", strict)
+    push(store, str(name(registry, "corso/mio")))
+    assert Registry(registry.address).tags("corso/mio") == ("1",)
+
+
 def test_an_image_without_a_name_cannot_be_pushed(store):
     store.put(image("a"))
     with pytest.raises(InvalidError, match="non ha un nome"):

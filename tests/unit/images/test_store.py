@@ -70,6 +70,9 @@ def test_an_image_is_found_by_name_and_by_the_beginning_of_its_ids(store):
     assert store.image("cafe") == other, "un nome fatto di cifre esadecimali è prima di tutto un nome"
     for wanted in ("uno", "docker.io/library/uno:latest", one.id, one.id[7:19], one.digest, one.digest[7:]):
         assert store.image(wanted) == one
+    assert store.image(f"uno@{one.digest}") == one
+    with pytest.raises(NotFoundError):
+        store.find(f"cafe@{one.digest}")
     with pytest.raises(NotFoundError, match="«tre» non c'è") as problem:
         store.find("tre")
     assert problem.value.remedy == "labkit pull tre:latest"

@@ -210,6 +210,17 @@ def test_the_folder_that_a_layer_only_names_looks_like_the_one_below(tmp_path):
     assert found.mode("nuova") == 0o755
 
 
+def test_folders_that_nobody_describes_are_open_whatever_the_umask(tmp_path):
+    old = os.umask(0o077)
+    try:
+        found = opened(tmp_path / "l", tar(entry("a/b/c", mode=0o644)))
+        continued = opened(tmp_path / "m", tar(entry("x")), Options(below=(str(tmp_path / "l"),)))
+    finally:
+        os.umask(old)
+    assert [found.mode(name) for name in (".", "a", "a/b", "a/b/c")] == [0o755, 0o755, 0o755, 0o644]
+    assert continued.mode(".") == 0o755
+
+
 # ---------------------------------------------------------------- nothing outside, ever
 
 
