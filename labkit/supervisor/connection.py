@@ -181,6 +181,9 @@ class Connection:
         except ProtocolError as problem:
             self.send(pack_json(Kind.ERR, 0, problem.to_dict()))
             self.close()
+        except Exception:
+            self.close()  # deaf from here on: better that the client knows
+            raise
 
     def _receive(self, frame: Frame) -> None:
         if frame.kind == Kind.CALL:

@@ -8,6 +8,7 @@ import selectors
 import signal
 import socket
 import time
+import traceback
 from collections.abc import Callable
 
 #: epoll_wait(2) conta millisecondi in un int: chi ha pazienza senza fine si risveglia ogni tanto.
@@ -41,6 +42,16 @@ class Timer:
         callback, self._callback = self._callback, None
         if callback:
             callback()
+
+
+def survive(action: Callable[..., None], *arguments: int) -> bool:
+    """Chiama ``action``; un errore che nessuno aspettava va sullo stderr, e il laboratorio va avanti lo stesso."""
+    try:
+        action(*arguments)
+    except Exception:  # noqa: BLE001  one request must not end the others' containers
+        traceback.print_exc()
+        return False
+    return True
 
 
 class Loop:
@@ -135,7 +146,7 @@ class Loop:
             code = result if result >= 0 else 128 - result
             handler = self._children.pop(pid, None)
             if handler:
-                handler(code)
+                survive(handler, code)
             else:
                 # An orphan of the lab, or a child that nobody has claimed yet (exec's joiner).
                 self._unclaimed[pid] = code
@@ -162,11 +173,11 @@ class Loop:
         while self.running:
             now = time.monotonic()
             while self._timers and self._timers[0][0] <= now:
-                heapq.heappop(self._timers)[2].fire()
+                timer = heapq.heappop(self._timers)[2]
+                survive(timer.fire)
                 self._restless = True
             for key, events in self._wait():
                 fd = key.fd
-                if events & selectors.EVENT_READ and fd in self._readers:
-                    self._readers[fd](fd)
-                if events & selectors.EVENT_WRITE and fd in self._writers:
-                    self._writers[fd](fd)
+                for kind, handlers in ((selectors.EVENT_READ, self._readers), (selectors.EVENT_WRITE, self._writers)):
+                    if events & kind and fd in handlers and not survive(handlers[fd], fd):
+                        self.forget(fd)  # whoever cannot take it now would not take it later: never round and round

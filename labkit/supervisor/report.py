@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from labkit.errors import LabError
 from labkit.supervisor.loop import Loop
 
 
@@ -53,8 +54,16 @@ class ReportReader:
         if fds:
             self._terminal(fds[0])
         elif data:
-            self._message(json.loads(data))
+            self._hear(json.loads(data))
         else:
             self.loop.forget(fd)
             self.channel.close()
             self._ended()
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        """Un messaggio; se il supervisore inciampa lo dice a chi aspetta, come se avesse inciampato il figlio."""
+        try:
+            self._message(message)
+        except Exception as problem:  # noqa: BLE001  whoever waits must have an answer
+            error = LabError(f"Errore interno del laboratorio: {problem!r}.", "lab.close(), poi lab = Lab()")
+            self._message({"error": error.to_dict(), "index": 0})
