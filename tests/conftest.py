@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import leaks, users
+from tests import leaks, machine, report, users
 
 _RUN = pytest.StashKey[str]()
 
@@ -29,11 +29,38 @@ def pytest_report_header() -> str:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     mode = users.mode()
+    version = report.cgroup_version()
     for item in items:
-        if item.get_closest_marker("root") and mode != "root":
+        backend = backend_of(item)
+        kernel = {"": "", "fake": "", "direct": version}.get(backend, "v2")  # a machine of the course has only v2
+        item.user_properties += [("backend", backend), ("cgroup", kernel)]
+        if machine.here() and (reason := out_of_place(item)):
+            item.add_marker(pytest.mark.skip(reason=reason))
+        elif item.get_closest_marker("root") and mode != "root":
             item.add_marker(pytest.mark.skip(reason="ha senso solo da root"))
+        elif item.get_closest_marker("clock") and not os.path.exists("/proc/self/ns/time"):
+            item.add_marker(pytest.mark.skip(reason="questo kernel non ha il namespace time"))
         elif item.get_closest_marker("subuid") and mode == "nosub":
             item.add_marker(pytest.mark.skip(reason="serve più di un utente nel laboratorio: qui ce n'è uno solo"))
+
+
+def backend_of(item: pytest.Item) -> str:
+    """Il backend del laboratorio di una prova; vuoto se non ne ha."""
+    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    if "backend" in parameters:
+        return str(parameters["backend"])
+    if item.get_closest_marker("machine"):
+        return "macchine"
+    return "direct" if item.get_closest_marker("kernel") else ""
+
+
+def out_of_place(item: pytest.Item) -> str:
+    """Perché una prova non si esegue dentro una macchina virtuale; vuoto se si esegue."""
+    if item.get_closest_marker("machine"):
+        return "una macchina virtuale non ne accende un'altra"
+    if outside := item.get_closest_marker("outside"):
+        return str(outside.args[0])
+    return ""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -57,5 +84,7 @@ def run_as() -> Iterator[users.RunAs]:
     """Esegue un comando come ``root``, ``user`` o ``nosub``: ``run_as("nosub", ["id", "-u"])``. Solo da root."""
     if users.mode() != "root":
         pytest.skip("per cambiare utente bisogna essere root")
+    if machine.here():
+        pytest.skip("nella macchina virtuale c'è un utente solo")
     with users.temporary() as people:
         yield users.RunAs(people)

@@ -85,6 +85,7 @@ NEEDS = (
          have_file("/usr/share/hunspell/it_IT.dic"), "test"),
     Need("qemu-system-x86", "qemu-system-x86-core", "qemu-system-x86", "le macchine virtuali delle lezioni 01 e 02",
          have("qemu-system-x86_64"), "lab"),
+    Need("e2fsprogs", "e2fsprogs", "e2fsprogs", "il disco della macchina in cui si prova", have("mke2fs"), "test"),
     Need("npm", "npm", "npm", "la costruzione delle diapositive", have("npm"), "test"),
     Need("gcc", "gcc", "gcc", "il confronto con un programma C", have("gcc", "cc"), "test"),
     Need("libc6-dev", "glibc-devel", "glibc", "il confronto con un programma C",

@@ -41,7 +41,7 @@ class UmlBackend:
         return start_guard(self.name, lab_id, vm=machine(str(kernel.binary), str(kernel.modules)))
 
 
-def machine(binary: str, modules: str) -> dict[str, Any]:
+def machine(binary: str, modules: str, memory: str = MEMORY) -> dict[str, Any]:
     """Quello che il guardiano deve sapere per accendere la macchina; ``{channel}`` e ``{folder}`` li mette lui.
 
     I nomi senza ``/`` sono della cartella del laboratorio, dove il programma gira: UML non sa portare tutti i percorsi.
@@ -49,7 +49,7 @@ def machine(binary: str, modules: str) -> dict[str, Any]:
     return {
         "command": [
             binary,
-            f"mem={MEMORY}",
+            f"mem={memory}",
             "rootfstype=hostfs",
             "rootflags=/",
             "ro",

@@ -15,6 +15,7 @@ from labkit.errors import BackendError
 
 pytestmark = [
     pytest.mark.kernel,
+    pytest.mark.machine,
     pytest.mark.skipif(os.uname().machine != "x86_64", reason="i kernel del corso sono per x86-64"),
 ]
 

@@ -24,7 +24,10 @@ from labkit import Lab, rundir
 ROOT = Path(__file__).parents[2]
 LABKIT = [sys.executable, "-m", "labkit"]
 
-pytestmark = pytest.mark.kernel
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.outside("i comandi sono gli stessi con ogni kernel, e là dentro costano secondi"),
+]
 
 
 def labkit(

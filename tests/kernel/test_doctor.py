@@ -23,7 +23,11 @@ PYTHON = os.path.realpath(sys.executable)
 UNSHARE = shutil.which("unshare")
 CHROOT = shutil.which("chroot", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
 
-pytestmark = [pytest.mark.kernel, pytest.mark.skipif(UNSHARE is None, reason="manca unshare (util-linux)")]
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.outside("il medico guarda la macchina di chi studia, non un kernel"),
+    pytest.mark.skipif(UNSHARE is None, reason="manca unshare (util-linux)"),
+]
 
 DOCTOR = """
 import json, sys, time

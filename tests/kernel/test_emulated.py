@@ -17,7 +17,7 @@ from labkit import EmulatedMachine, check, parameter
 from labkit.course.exercises import Verdict
 from labkit.errors import BackendError, InvalidError, LabClosedError, LabError
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = [pytest.mark.kernel, pytest.mark.machine, pytest.mark.slow]
 
 VIRTIO_PCI = "/sys/bus/pci/drivers/virtio-pci"
 #: A client that lights a machine, says who is who, and waits to be killed.

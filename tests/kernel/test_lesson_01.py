@@ -17,6 +17,7 @@ from labkit.errors import BackendError, LabClosedError, LabError
 
 pytestmark = [
     pytest.mark.kernel,
+    pytest.mark.machine,
     pytest.mark.skipif(os.uname().machine != "x86_64", reason="i kernel del corso sono per x86-64"),
 ]
 

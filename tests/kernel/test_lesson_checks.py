@@ -95,6 +95,7 @@ def test_flatmates_share_a_new_network_and_nothing_of_the_name(lab: Lab) -> None
     assert check("es-03-2", lab, kitchen, bedroom).ok
 
 
+@pytest.mark.clock
 def test_time_moves_only_for_the_child_and_only_by_the_right_amount(lab: Lab) -> None:
     early = lab.process(label="nonno")
     early.unshare("time").time_offset(boottime=5 * 24 * 60 * 60)

@@ -40,7 +40,7 @@ WITH_ARGUMENTS = {
 #: Manopole del kernel: si devono poter leggere al massimo.
 KNOBS = (
     "/proc/sys/kernel/core_pattern /proc/sys/kernel/modprobe /proc/sys/kernel/hostname /proc/sys/vm/overcommit_memory "
-    "/proc/sys/net/ipv4/ip_forward /proc/sysrq-trigger /proc/sys/fs/binfmt_misc/register /proc/kcore "
+    "/proc/sys/net/ipv4/ip_forward /proc/sysrq-trigger /proc/sys/fs/binfmt_misc/register "
     "/sys/kernel/uevent_helper /sys/fs/cgroup/release_agent"
 )
 SECRETS = "/etc/shadow /etc/gshadow /etc/shadow- /etc/ssl/private /etc/sudoers /etc/docker/key.json"

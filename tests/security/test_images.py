@@ -141,6 +141,7 @@ def test_the_host_image_has_no_homes_and_no_state(lab: Lab) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.outside("i programmi dell'host, da lì, non si possono scrivere")
 def test_a_private_file_planted_among_the_programs_is_hidden(lab: Lab) -> None:
     secret = Path(f"/usr/local/lib/labkit-test-{os.getpid()}")
     secret.write_text("segreto")

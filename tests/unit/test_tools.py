@@ -1,4 +1,4 @@
-"""Gli strumenti di make: che cosa installano, quando rifanno l'ambiente, come contano le prove."""
+"""Chi prepara la macchina: che cosa installa, quando rifà l'ambiente."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ def tool(name: str) -> Any:
 
 
 setup = tool("setup")
-driver = tool("test")
 
 
 def need(apt: str, present: bool) -> Any:
@@ -101,54 +100,3 @@ def test_a_wrong_goal_gets_the_instructions():
     done = subprocess.run([sys.executable, ROOT / "tools" / "setup.py", "volare"], capture_output=True, text=True)
     assert done.returncode == 2
     assert "tools/setup.py lab" in done.stdout
-
-
-# ---------------------------------------------------------------- make test
-
-REPORT = """<testsuites><testsuite>
-<testcase classname="a" name="bene"/><testcase classname="a" name="male"><failure message="no"/></testcase>
-<testcase classname="a" name="peggio"><error message="no"/></testcase>
-<testcase classname="a" name="non[1]"><skipped type="pytest.skip" message="manca"/></testcase>
-</testsuite></testsuites>"""
-
-
-def result(who: str = "root", passed: int = 1, failed: int = 0, skipped: tuple[str, ...] = (), code: int = 0) -> Any:
-    return driver.Result(driver.Part("prova", who, ()), passed, failed, skipped, 1.0, code)
-
-
-def test_the_report_of_pytest_is_counted():
-    counted = driver.count(driver.Part("prova", "user", ()), REPORT, 1, 2.0)
-    assert (counted.passed, counted.failed, counted.skipped) == (1, 2, ("a::non: manca",))
-    assert counted.problem == "2 prove fallite"
-
-
-def test_a_part_that_ran_nothing_or_died_is_a_failure(monkeypatch):
-    monkeypatch.delenv("CI", raising=False)
-    assert result().problem == ""
-    assert result(passed=0).problem == "nessuna prova eseguita"
-    assert result(passed=0, code=5).problem == "nessuna prova eseguita"
-    assert result(code=3).problem == "pytest è uscito con 3"
-    optional = driver.Part("prova", "user", (), optional=True)
-    assert driver.Result(optional, 0, 0, (), 1.0, 5).problem == ""
-
-
-def test_where_machines_judge_root_may_skip_nothing(monkeypatch):
-    monkeypatch.setenv("CI", "true")
-    assert result(skipped=("a: perché",)).problem == "root ha saltato 1 prove"
-    assert result(who="nosub", skipped=("a: perché",)).problem == ""
-    monkeypatch.delenv("CI")
-    assert result(skipped=("a: perché",)).problem == ""
-
-
-def test_root_tries_everything_and_then_becomes_both_kinds_of_user():
-    assert [part.who for part in driver.plan("root")] == ["root", "root", "user", "user", "nosub", "nosub"]
-    assert [part.who for part in driver.plan("nosub")] == ["nosub", "nosub"]
-
-
-def test_the_last_line_is_the_count(capsys):
-    assert driver.summary([result(passed=3), result(passed=2, failed=1, skipped=("a: b", "a: b"), code=1)], "root") == 1
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == "5 passed, 1 failed, 2 skipped"
-    assert "saltata (root, 2 volte): a: b" in lines
-    assert driver.summary([result(passed=3)], "user") == 0
-    assert "sudo make test" in capsys.readouterr().out
