@@ -182,6 +182,7 @@ def test_a_program_killed_while_it_is_born_leaves_nothing(lab: Lab, nothing_half
     assert len(lab.ps(all=True)) == 0
 
 
+@pytest.mark.outside("sono centinaia di container: là dentro ci vogliono minuti")
 def test_a_hundred_failures_cost_no_more_than_one(lab: Lab, root: Path, nothing_half_made: None) -> None:
     (root / "etc").touch()
     for number in range(100):
@@ -189,6 +190,7 @@ def test_a_hundred_failures_cost_no_more_than_one(lab: Lab, root: Path, nothing_
             WAYS["run" if number % 2 else "run detached"](lab, root, name="rotto", publish="80")
 
 
+@pytest.mark.outside("sono centinaia di container: là dentro ci vogliono minuti")
 def test_an_exec_that_fails_costs_nothing(lab: Lab, nothing_half_made: None) -> None:
     container = lab.run("busybox", ["sleep", "60"], detach=True)
     for _ in range(30):

@@ -327,6 +327,7 @@ def test_without_a_terminal_there_is_none_to_share(lab: Lab) -> None:
 # ---- many
 
 
+@pytest.mark.outside("sono centinaia di container: là dentro ci vogliono minuti")
 def test_two_hundred_one_after_the_other(lab: Lab, nothing_half_made: None) -> None:
     started = time.monotonic()
     for number in range(200):
