@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from labkit.backends import kernels, uml
-from labkit.kernel import mounts
+from labkit.kernel import libc, mounts
 from labkit.kernel import rtnetlink as rt
 from labkit.supervisor import guest, machine, warden
 
@@ -57,6 +58,8 @@ def run(pytest: Sequence[str], seconds: float = PATIENCE) -> tuple[int, str]:
         mine, theirs = socket.socketpair()
         places = {"{channel}": str(theirs.fileno()), "{folder}": str(folder)}
         command = [machine.fill(word, places) for word in (*vm["command"], "quiet", "loglevel=1")]
+        # A Ctrl-C reaches the warden too: what it leaves comes to us.
+        libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
         over, held = os.pipe()
         pid = warden.start(command, vm["env"], str(folder), theirs.fileno(), 1, over)
         theirs.close()
@@ -66,6 +69,8 @@ def run(pytest: Sequence[str], seconds: float = PATIENCE) -> tuple[int, str]:
         finally:
             os.close(held)  # the warden ends whatever of the machine is still there
             os.waitpid(pid, 0)
+            warden.end_children()
+            libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 0)
 
 
 @contextlib.contextmanager
@@ -167,4 +172,5 @@ def _wait_for(child: subprocess.Popen[bytes]) -> int:
 
 if __name__ == "__main__":
     # To try something there by hand: python -m tests.machine tests/kernel/test_rootfs.py
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *sys.argv[1:]])[0])
