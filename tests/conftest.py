@@ -46,9 +46,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def backend_of(item: pytest.Item) -> str:
     """Il backend del laboratorio di una prova; vuoto se non ne ha."""
-    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-    if "backend" in parameters:
-        return str(parameters["backend"])
+    parameters = (
+        item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
+    )
+    for value in parameters:
+        if value in ("fake", "direct", "uml", "qemu"):
+            return str(value)
     if item.get_closest_marker("machine"):
         return "macchine"
     return "direct" if item.get_closest_marker("kernel") else ""
