@@ -1,4 +1,4 @@
-"""Il laboratorio come lo vede un notebook: quello vero, più la console viva, la gara, la linea della vita."""
+"""Il laboratorio come lo vede un notebook: quello vero, più console viva, gara, linea della vita, confronti."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from labkit.client import lab, race
 from labkit.client.console import Console
 
 if TYPE_CHECKING:
+    from labkit.client.container import Container
     from labkit.widgets.boot_race import BootRace
     from labkit.widgets.console_view import ConsoleView
+    from labkit.widgets.environment_diff import EnvironmentDiff
     from labkit.widgets.life_line import LifeLine
 
 
@@ -61,6 +63,17 @@ class Lab(lab.Lab):
         from labkit.widgets.life_line import LifeLine
 
         return LifeLine(self, containers)
+
+    def compare(self, one: Container | str, two: Container | str) -> EnvironmentDiff:
+        """Gli ambienti di due container (o i loro nomi), uno accanto all'altro.
+
+        Ogni riga è una variabile: uguale, diversa, solo di uno; e dice chi le ha dato il valore: il
+        laboratorio, l'immagine, un ``--env-file``, ``-e``.
+        """
+        from labkit.widgets.environment_diff import EnvironmentDiff
+
+        left, right = (self.container(c) if isinstance(c, str) else c for c in (one, two))
+        return EnvironmentDiff(left, right)
 
     def _starting(self, lab_id: str) -> None:
         if not self._show:

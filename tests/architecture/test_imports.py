@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "draw": {"environment", "errors", "limits", "model", "policy"},
     "client": {"backends", "draw", "images", *BASE},
     "widgets": {"client", "draw", "errors", "limits", "model"},
-    "course": {"client", "draw", "widgets", "errors", "limits", "model", "rundir"},
+    "course": {"client", "draw", "widgets", "environment", "errors", "limits", "model", "rundir"},
     "cli": {"backends", "client", "course", *BASE},
     "__main__": {"cli"},
     "labkit": {"client", "course", "draw", "widgets", "errors", "model"},
