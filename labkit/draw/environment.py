@@ -112,7 +112,7 @@ def text(found: Sequence[Row], names: tuple[str, str]) -> str:
 def _cell(variable: Variable | None) -> str:
     if variable is None:
         return "–"
-    value = clean(variable.value)
+    value = clean(variable.value) or "(vuota)"
     return f"{value if len(value) <= 24 else value[:23] + '…'} ({ORIGINS[variable.origin]})"
 
 

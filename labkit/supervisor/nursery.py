@@ -40,7 +40,9 @@ EXPECTED = 2
 #: Più di così sarebbe memoria sprecata: un nascituro ne ha qualche megabyte suo.
 MOST_EXPECTED = 16
 
-_MAX_ORDER = 1 << 20
+#: Un ordine più lungo viaggia in un memfd: in un messaggio solo non entrerebbe (socket(7), SO_SNDBUF).
+_SHORT_ORDER = 1 << 16
+_ELSEWHERE = b"\0"
 
 #: Secondi che si concedono a chi si sta ancora preparando.
 _PATIENCE = 2.0
@@ -96,11 +98,21 @@ class Unborn:
     def send(self, own: Plan, stdio: Stdio, secrets: int) -> bool:
         """Gli dice chi sarà e gli dà i suoi flussi, e i segreti se ce ne sono; ``False`` se nel frattempo è morto."""
         order = pickle.dumps((own.operations, own.first_index))
-        fds = [*stdio.child, secrets] if secrets >= 0 else stdio.child
+        fds = [*stdio.child, secrets] if secrets >= 0 else [*stdio.child]
+        carrier = -1
         try:
+            if len(order) > _SHORT_ORDER:
+                carrier = os.memfd_create("labkit-order", os.MFD_CLOEXEC)
+                with open(carrier, "wb", closefd=False) as file:
+                    file.write(order)
+                order = _ELSEWHERE
+                fds.append(carrier)
             return socket.send_fds(self.channel, [order], fds) == len(order)
         except OSError:
             return False
+        finally:
+            if carrier >= 0:
+                os.close(carrier)
 
     def drop(self) -> None:
         """Lo lascia andare: senza filo finisce da solo."""
@@ -263,9 +275,13 @@ def wait(known: Plan, context: Context, channel: socket.socket) -> NoReturn:
         forget_imports()
         known.run(context)
         channel.send(b"!")
-        order, fds, _, _ = socket.recv_fds(channel, _MAX_ORDER, 4, socket.MSG_CMSG_CLOEXEC)
+        order, fds, _, _ = socket.recv_fds(channel, _SHORT_ORDER, 5, socket.MSG_CMSG_CLOEXEC)
         if not order:
             os._exit(0)
+        if order == _ELSEWHERE:
+            with open(fds.pop(), "rb") as carrier:
+                carrier.seek(0)
+                order = carrier.read()
         for number, fd in enumerate(fds[:3]):
             os.dup2(fd, number)
             os.close(fd)

@@ -4,6 +4,7 @@ function render({ model, el }) {
   el.classList.add("lk-board");
   const view = document.createElement("div");
   view.className = "lk-view";
+  view.dataset.lmSuppressShortcuts = "true"; // where a row takes the focus, its keys are not orders about the cells
   const say = document.createElement("div");
   say.className = "lk-say";
   say.setAttribute("role", "status");

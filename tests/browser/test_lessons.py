@@ -137,6 +137,38 @@ def test_the_slider_makes_the_machine_work(page: Page, server: Server, picture: 
 
 @pytest.mark.slow
 @pytest.mark.kernel
+def test_two_environments_are_compared_with_mouse_and_keyboard(page: Page, server: Server, picture: Picture) -> None:
+    ui.open_lab(page, server.page("lab/tree/12-variabili-ambiente.ipynb"))
+    idle(page)
+    run_until(page, "confronto = lab.compare")
+    board = page.locator(".jp-NotebookPanel .lk-board", has=page.locator("[data-state]")).first
+    board.scroll_into_view_if_needed()
+    rows = board.locator("[data-state]")
+    expect(rows).to_have_count(4)
+    expect(board.locator(".lk-say")).to_have_text("4 variabili: 3 diverse e 1 uguale.")
+    picture(page, "ambienti-chiaro")
+
+    rows.first.focus()
+    expect(rows.first).to_have_attribute("aria-label", re.compile("^COLORE, diversa: in rosso vale «tomato»"))
+    page.keyboard.press("Tab")
+    expect(rows.nth(1)).to_be_focused()
+    picture(page, "ambienti-tastiera")
+
+    page.get_by_label("solo le differenze").first.check()
+    expect(rows).to_have_count(3)
+    page.get_by_role("button", name="Rileggi").first.click()
+    expect(rows).to_have_count(3)
+    page.locator("#jp-MainMenu .lm-MenuBar-item", has_text="Impostazioni").click()
+    page.locator('.lm-Menu-item[data-type="submenu"]', has_text="Tema").first.click()
+    page.locator('.lm-Menu-item[data-command="apputils:change-theme"]', has_text="JupyterLab scuro").first.click()
+    expect(page.locator("body[data-jp-theme-light='false']")).to_be_attached()
+    page.wait_for_timeout(500)
+    picture(page, "ambienti-scuro")
+    expect(board.locator(".lk-problem")).to_be_empty()
+
+
+@pytest.mark.slow
+@pytest.mark.kernel
 def test_a_prediction_is_made_with_the_keys_until_the_reveal(page: Page, server: Server, picture: Picture) -> None:
     ui.open_lab(page, server.page("lab/tree/00-benvenuto.ipynb"))
     idle(page)

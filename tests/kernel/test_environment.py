@@ -98,6 +98,13 @@ def test_an_environment_too_big_for_execve_is_told(lab: Lab) -> None:
     assert sh(lab, "echo ${#G}", env={"G": "x" * ((128 << 10) - 3)}) == f"{(128 << 10) - 3}\n"
 
 
+def test_a_big_environment_arrives_whole_whoever_becomes_the_container(lab: Lab) -> None:
+    env = {f"G{n}": "x" * (100 << 10) for n in range(10)}
+    for _ in range(6):  # born before or now, awaited or not
+        assert int(sh(lab, "env | wc -c", env=env)) > 1000 << 10
+        assert lab.run("busybox", "true", env=env, quiet=True).exit_code == 0
+
+
 # ---- the program
 
 
