@@ -16,7 +16,7 @@ from tests.architecture.imports import ROOT
 HOSTS = {
     "127.0.0.1", "localhost", "creativecommons.org", "docs.python.org", "github.com", "keepachangelog.com", "man7.org",
     "nginx.org", "semver.org", "www.kernel.org", "docs.kernel.org", "docs.docker.com", "www.w3.org",
-    "opencontainers.org", "docs.oasis-open.org", "www.qemu.org", "learn.microsoft.com", "mybinder.org",
+    "opencontainers.org", "docs.oasis-open.org", "www.qemu.org", "learn.microsoft.com", "mybinder.org", "12factor.net",
 }  # fmt: skip
 _ADDRESS = re.compile(r"https?://([A-Za-z0-9.-]+)")
 _TEXT = {
