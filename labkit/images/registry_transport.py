@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import queue
+import socket
 import threading
 import time
 import urllib.request
@@ -76,13 +77,8 @@ class Origin:
 
     @property
     def private(self) -> bool:
-        """Se è scritto con un indirizzo che da fuori non si può raggiungere: questa macchina, la rete di casa."""
-        try:
-            address = ipaddress.ip_address(self.host)
-        except ValueError:
-            return self.local
-        mapped = getattr(address, "ipv4_mapped", None) or address
-        return not mapped.is_global
+        """Se porta a un indirizzo che da fuori non si può raggiungere: questa macchina, la rete di casa."""
+        return self.local or any(_inside(address) for address in addresses(self.host))
 
 
 def is_local(host: str) -> bool:
@@ -95,13 +91,26 @@ def is_local(host: str) -> bool:
         return False
 
 
+def addresses(host: str) -> set[str]:
+    """Gli indirizzi di un nome; nessuno se qui non si sa (ci penserà il proxy, se c'è)."""
+    try:
+        return {str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    except (OSError, UnicodeError):
+        return set()
+
+
+def _inside(address: str) -> bool:
+    found = ipaddress.ip_address(address.partition("%")[0])  # fe80::1%eth0
+    return not (getattr(found, "ipv4_mapped", None) or found).is_global
+
+
 def check_move(start: Origin, target: Origin, what: str) -> None:
     """Rifiuta un passaggio pericoloso da ``start`` a ``target``; ``what`` lo racconta («il rinvio»)."""
     if target.scheme == "http" and not target.local:
         raise RegistryError(f"Il registro {start.host} con {what} manda in chiaro (http) a {target.host}: non ci vado.")
     if start.scheme == "https" and target.scheme == "http":
         raise RegistryError(f"Il registro {start.host} con {what} scende da https a http: non ci vado.")
-    if target.private and not start.private:
+    if target.host != start.host and target.private and not start.private:
         raise RegistryError(
             f"Il registro {start.host} con {what} manda a {target.host}, che è dentro la tua rete: non ci vado."
         )

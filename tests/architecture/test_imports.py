@@ -146,6 +146,13 @@ def test_the_supervisor_knows_no_http_and_no_notebook(found):
     assert wrong == []
 
 
+def test_unpacking_needs_only_the_standard_library():
+    # The supervisor runs without site-packages (python -I -S): it must be able to open a layer.
+    script = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import labkit.images.layers, labkit.images.pack"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True)
+    assert done.stderr == ""
+
+
 def test_images_speak_http_only_in_the_registries(found):
     speaking = {o.importer for o in found if layer(o.importer) == "images" and o.imported.split(".")[0] in HTTP}
     assert speaking

@@ -22,12 +22,16 @@ from labkit.kernel import libc, mounts
 from labkit.supervisor.idmap import enter_user_namespace
 from tests.unit.images.tars import entry, folder, hard, link, tar
 
+#: CAP_NET_BIND_SERVICE, permitted and effective, as the file of a program has it (linux/capability.h, revision 2).
+CAPABILITY = b"\x01\x00\x00\x02\x00\x04" + bytes(14)
+
 
 def layers(uid: int) -> list[bytes]:
     below = tar(
         folder("d", mode=0o1777), entry("d/a", b"a", uid=uid), entry("d/b"), folder("via"), entry("via/x"),
         entry("via/y/z"), entry("tolto"), folder("rifatta"), entry("rifatta/vecchio"), link("s", "d/a"),
         hard("h", "d/a"), folder("f"), entry("f/1"),
+        entry("cap", b"x", pax_headers={"SCHILY.xattr.security.capability": CAPABILITY.decode()}),
     )  # fmt: skip
     middle = tar(
         entry("d/.wh.b"), entry("via/.wh..wh..opq"), entry("via/n"), entry(".wh.tolto"), entry(".wh.rifatta"),
@@ -49,7 +53,10 @@ def described(root: str) -> dict[str, list[object]]:
             if stat.S_ISREG(info.st_mode):
                 with open(path, encoding="utf-8") as file:
                     what = file.read()
-            found[os.path.relpath(path, root)] = [oct(info.st_mode), info.st_uid, info.st_gid, what]
+            power = ""
+            if "security.capability" in os.listxattr(path, follow_symlinks=False):
+                power = os.getxattr(path, "security.capability").hex()
+            found[os.path.relpath(path, root)] = [oct(info.st_mode), info.st_uid, info.st_gid, what, power]
     return found
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests import users
 
+CAPABILITY = b"\x01\x00\x00\x02\x00\x04" + bytes(14)
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -21,7 +22,8 @@ def test_overlay_shows_the_same_tree_as_really_removing(tmp_path, mode: users.Mo
     assert done.returncode == 0, done.stderr
     removed, before, changed, again = json.loads(done.stdout)
     assert before == removed
-    names = {"d", "d/a", "d/c", "h", "via", "f", "rifatta", "rifatta/nuovo", "tolto", "tolto/q"}
+    names = {"d", "d/a", "d/c", "h", "via", "f", "rifatta", "rifatta/nuovo", "tolto", "tolto/q", "cap"}
     assert set(before) == names
+    assert before["cap"][-1] == CAPABILITY.hex()
     assert set(changed) == names - {"d/a"} | {"via/altro", "d/l"}
     assert again == changed

@@ -441,6 +441,7 @@ def test_redirects_in_a_ring_have_an_end(server, store):
         ("https://r.example", "https://[::1]/x"),
         ("https://r.example", "https://[::ffff:127.0.0.1]/x"),
         ("https://r.example", "https://10.0.0.1/x"),
+        ("https://r.example", "https://dentro.example/x"),
         ("https://r.example", "https://169.254.169.254/latest"),
         ("http://127.0.0.1:5000", "http://r.example/x"),
         ("https://r.example", "ftp://r.example/x"),
@@ -450,9 +451,20 @@ def test_redirects_in_a_ring_have_an_end(server, store):
         ("https://r.example", "https:///x"),
     ],
 )
-def test_nobody_is_sent_where_one_must_not_go(start, target):
+def test_nobody_is_sent_where_one_must_not_go(start, target, monkeypatch):
+    names = {"r.example": {"198.41.0.4"}, "dentro.example": {"198.41.0.4", "192.168.1.1"}}
+    monkeypatch.setattr(registry_transport, "addresses", lambda host: names.get(host, {host}))
     with pytest.raises(RegistryError):
         check_move(Origin.of(start), Origin.of(target), "un rinvio")
+
+
+def test_a_registry_of_the_house_may_send_inside_the_house(monkeypatch):
+    names = {"r.casa": {"192.168.1.1"}, "dati.casa": {"192.168.1.2"}, "cdn.example": {"198.41.0.4"}}
+    monkeypatch.setattr(registry_transport, "addresses", lambda host: names[host])
+    for start, target in (("r.casa", "dati.casa"), ("r.casa", "cdn.example"), ("r.casa", "r.casa")):
+        check_move(Origin.of(f"https://{start}"), Origin.of(f"https://{target}"), "un rinvio")
+    with pytest.raises(RegistryError, match="dentro la tua rete"):
+        check_move(Origin.of("https://cdn.example"), Origin.of("https://r.casa"), "un rinvio")
 
 
 def test_a_token_is_fetched_once_for_everything(server, store):
