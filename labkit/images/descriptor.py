@@ -39,6 +39,11 @@ MANIFESTS = (MANIFEST, DOCKER_MANIFEST)
 INDEXES = (INDEX, DOCKER_INDEX)
 
 
+def is_foreign(media_type: str) -> bool:
+    """Se è uno strato che i registri non distribuiscono: i suoi byte stanno solo da chi lo ha fatto."""
+    return any(word in media_type for word in _FOREIGN)
+
+
 def document(data: bytes, what: str, largest: int = LARGEST_DOCUMENT) -> dict[str, Any]:
     """Un oggetto JSON letto con prudenza; ``what`` lo nomina negli errori («il manifesto»)."""
     if len(data) > largest:
@@ -145,7 +150,7 @@ class Descriptor:
         if not isinstance(data, dict):
             raise InvalidError(f"In {what} ci vuole un descrittore, e c'è {type(data).__name__}.")
         media_type = take(data, "mediaType", str, what)
-        if any(word in media_type for word in _FOREIGN):
+        if is_foreign(media_type):
             raise InvalidError(
                 f"In {what} c'è uno strato che solo il suo proprietario può distribuire ({media_type}): non lo scarico."
             )

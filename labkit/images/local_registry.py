@@ -29,7 +29,7 @@ from labkit.images.registry_transport import is_local
 _PIECE = 1 << 18
 #: Largest blob that may be sent, in bytes: the disk of a student is not for filling.
 LARGEST_BLOB = 8 << 30
-_RANGE = re.compile(r"bytes=(\d+)-(\d*)")
+_RANGE = re.compile(r"bytes=(?:(\d+)-(\d*)|-(\d+))")
 _NONE: Mapping[str, str] = MappingProxyType({})
 _CONTENT_RANGE = re.compile(r"(?:bytes )?(\d+)-(\d+)(?:/.*)?")
 
@@ -271,7 +271,10 @@ class _Handler(BaseHTTPRequestHandler):
             first, end = 0, size
             match = _RANGE.fullmatch(self.headers.get("Range", ""))
             if match:
-                first, end = int(match[1]), min(int(match[2] or size) + bool(match[2]), size)
+                if match[3]:  # the last bytes
+                    first = max(size - int(match[3]), 0)
+                else:
+                    first, end = int(match[1]), min(int(match[2] or size) + bool(match[2]), size)
                 if first >= end:
                     self._reply(416, headers={"Content-Range": f"bytes */{size}"})
                     return
@@ -295,11 +298,16 @@ class _Handler(BaseHTTPRequestHandler):
     # ------------------------------------------------------------ uploads
 
     def start_upload(self, shelf: Shelf) -> None:
-        mount, source = self.query.get("mount"), self.query.get("from")
-        if mount and source and self.server.registry.shelf(source).has_blob(Digest(mount)):
-            shelf.add_blob(Digest(mount))
-            self._created(shelf, Digest(mount))
-            return
+        if "mount" in self.query:
+            digest, source = Digest(self.query["mount"]), self.query.get("from")
+            # Without a source any repository will do: on this machine nobody hides one from another.
+            there = (
+                self.server.registry.shelf(source).has_blob(digest) if source else shelf.blobs.size(digest) is not None
+            )
+            if there:
+                shelf.add_blob(digest)
+                self._created(shelf, digest)
+                return
         name = shelf.new_upload()
         if "digest" in self.query:  # everything in one request
             self._append(shelf, name, 0)

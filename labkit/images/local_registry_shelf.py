@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from labkit.errors import InvalidError
 from labkit.images.blobs import Blobs
-from labkit.images.descriptor import Descriptor, document
+from labkit.images.descriptor import Descriptor, document, is_foreign
 from labkit.images.digest import Digest
 from labkit.images.disk import make_folder, replace_file
 from labkit.images.reference import Reference
@@ -100,7 +100,8 @@ class Shelf:
         layers, listed = data.get("layers") or [], data.get("manifests") or []
         if not isinstance(layers, list) or not isinstance(listed, list):
             raise InvalidError("Nel manifesto «layers» e «manifests» devono essere liste.")
-        blobs = [*layers, *([data["config"]] if data.get("config") else [])]
+        here = [one for one in layers if not (isinstance(one, dict) and is_foreign(str(one.get("mediaType"))))]
+        blobs = [*here, *([data["config"]] if data.get("config") else [])]
         for blob in (Descriptor.from_dict(one, "il manifesto") for one in blobs):
             if not self.has_blob(blob.digest):
                 raise InvalidError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import random
@@ -232,7 +233,10 @@ def test_a_blob_is_sent_whole_or_in_pieces_and_read_in_part(registry):
     assert ask(registry, "PUT", f"{headers['Location']}?digest={digest}", b"0123456789")[0] == 201
     assert ask(registry, "GET", f"/v2/c/pezzi/blobs/{digest}", Range="bytes=3-5")[::2] == (206, b"345")
     assert ask(registry, "GET", f"/v2/c/pezzi/blobs/{digest}", Range="bytes=7-")[::2] == (206, b"789")
-    assert ask(registry, "GET", f"/v2/c/pezzi/blobs/{digest}", Range="bytes=99-")[0] == 416
+    assert ask(registry, "GET", f"/v2/c/pezzi/blobs/{digest}", Range="bytes=-4")[::2] == (206, b"6789")
+    assert ask(registry, "GET", f"/v2/c/pezzi/blobs/{digest}", Range="bytes=8-500")[::2] == (206, b"89")
+    for nowhere in ("bytes=99-", "bytes=5-0", "bytes=99-100"):
+        assert ask(registry, "GET", f"/v2/c/pezzi/blobs/{digest}", Range=nowhere)[0] == 416
     assert ask(registry, "HEAD", f"/v2/c/pezzi/blobs/{digest}")[1]["Content-Length"] == "10"
 
 
@@ -250,6 +254,8 @@ def test_what_one_repository_deletes_another_keeps(registry):
     assert ask(registry, "GET", f"/v2/c/primo/blobs/{digest}")[0] == 404
     assert ask(registry, "GET", f"/v2/c/secondo/blobs/{digest}")[2] == b"di due"
     assert ask(registry, "POST", f"/v2/c/terzo/blobs/uploads/?mount={digest}&from=c/primo")[0] == 202
+    assert ask(registry, "POST", f"/v2/c/terzo/blobs/uploads/?mount={digest}")[0] == 201
+    assert ask(registry, "POST", f"/v2/c/terzo/blobs/uploads/?mount={Digest.of(b'mai visto')}")[0] == 202
 
 
 def manifest(registry: LocalRegistry, repository: str, **more: object) -> bytes:
@@ -264,6 +270,29 @@ def test_a_manifest_that_names_what_is_not_there_is_refused(registry):
     assert ask(registry, "PUT", "/v2/c/intero/manifests/x", raw, Content_Type="text/plain")[0] == 400
     assert ask(registry, "PUT", f"/v2/c/intero/manifests/{Digest.of(b'')}", raw, Content_Type=MANIFEST)[0] == 400
     assert ask(registry, "PUT", "/v2/c/intero/manifests/x", b"{", Content_Type=MANIFEST)[0] == 400
+
+
+def test_every_kind_of_manifest_of_the_specification_is_kept(registry):
+    foreign = {
+        "mediaType": "application/vnd.oci.image.layer.nondistributable.v1.tar",
+        "digest": str(Digest.of(b"?")),
+        "size": 9,
+    }
+    large = {f"nota-{number}": "A" * 10_000 for number in range(390)}
+    for more in ({"layers": [foreign]}, {"annotations": large}, {"layers": []}, {"altro": [1, None]}):
+        raw = manifest(registry, "c/tipi", **more)
+        assert ask(registry, "PUT", f"/v2/c/tipi/manifests/{Digest.of(raw)}", raw, Content_Type=MANIFEST)[0] == 201
+        assert ask(registry, "GET", f"/v2/c/tipi/manifests/{Digest.of(raw)}")[2] == raw
+
+
+def test_sha512_is_as_good_as_sha256(registry):
+    digest = f"sha512:{hashlib.sha512(b'lungo').hexdigest()}"
+    assert ask(registry, "POST", f"/v2/c/lungo/blobs/uploads/?digest={digest}", b"lungo")[0] == 201
+    assert ask(registry, "GET", f"/v2/c/lungo/blobs/{digest}")[2] == b"lungo"
+    raw = manifest(registry, "c/lungo")
+    name = f"sha512:{hashlib.sha512(raw).hexdigest()}"
+    assert ask(registry, "PUT", f"/v2/c/lungo/manifests/{name}", raw, Content_Type=MANIFEST)[0] == 201
+    assert ask(registry, "GET", f"/v2/c/lungo/manifests/{name}")[1]["Docker-Content-Digest"] == name
 
 
 def test_a_manifest_goes_with_its_tags_and_a_tag_goes_alone(registry):
