@@ -90,6 +90,12 @@ def ratio_goals(summaries: Mapping[str, Summary]) -> list[Goal]:
         both = ours in summaries and theirs in summaries
         measured = summaries[ours].median / summaries[theirs].median if both else None
         goals.append(Goal(f"{ours} / {theirs}", limit, measured))
+    return goals
+
+
+def steady_goals(summaries: Mapping[str, Summary]) -> list[Goal]:
+    """How far the slowest warm starts are from the usual ones: only a quiet machine can tell."""
+    goals = []
     for name in ("labkit-none", "labkit-bridge"):
         steady = summaries[name].p95 / summaries[name].median if name in summaries else None
         goals.append(Goal(f"{name}: p95 / mediana", 3, steady))
