@@ -22,7 +22,7 @@ from bench.cgroups import OwnCgroup
 from bench.limit import VARIANTS, Limit
 from bench.peers import PEERS, NotHereError
 from bench.rounds import Competitor, run_rounds
-from bench.samples import Goal, Summary, ratio_goals, steady_goals
+from bench.samples import AIMS, Goal, Summary, ratio_goals, steady_goals
 from bench.tables import goals_table, times_table
 from bench.workshop import MissingCompilerError, Workshop
 
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
         with arena(options.only, options.labkit) as (workshop, competitors, missing):
             summaries, failed = run_rounds(competitors, options.rounds, options.batch, options.seed, _progress)
             titles = {c.name: c.title for c in competitors}
-            goals = ratio_goals(summaries) + steady_goals(summaries)
+            goals = ratio_goals(summaries) + ratio_goals(summaries, AIMS) + steady_goals(summaries)
             if options.labkit:
                 goals += _promises_of_a_laboratory(workshop, options.crowd)
     except MissingCompilerError as problem:
