@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from labkit.policy import LOG_DEFAULT, LogLimits
 
-#: Ogni pezzo conta questi byte in più: chi scrive un byte alla volta non deve costare cento volte il suo registro.
+#: Ogni pezzo conta questi byte in più: chi scrive un byte alla volta non deve costare cento volte il suo log.
 PIECE_COST = 128
 
 _SMALL = 4096
@@ -31,7 +31,7 @@ class Piece(NamedTuple):
 
 
 class _File:
-    """Un file del registro."""
+    """Un file del log."""
 
     def __init__(self) -> None:
         self.pieces: list[Piece] = []
