@@ -92,6 +92,28 @@ def test_the_map_of_the_namespaces_answers_to_mouse_and_keyboard(page: Page, ser
 
 @pytest.mark.slow
 @pytest.mark.kernel
+def test_the_life_line_grows_and_is_walked_with_the_arrows(page: Page, server: Server, picture: Picture) -> None:
+    ui.open_lab(page, server.page("lab/tree/09-ciclo-di-vita.ipynb"))
+    idle(page)
+    run_until(page, 'lab.lifeline("orologio")')
+    line = page.locator(".jp-NotebookPanel .lk-board", has_text="orologio").first
+    line.scroll_into_view_if_needed()
+    spans = line.locator(".lk-cell")
+    expect(spans).to_have_count(3)
+    spans.nth(0).click()
+    page.keyboard.press("ArrowRight")
+    expect(spans.nth(1)).to_be_focused()
+    expect(line.locator(".lk-say")).to_contain_text("orologio: gira")
+    picture(page, "linea-della-vita")
+    run_until(page, "print(orologio.logs()")  # it starts again: the line above knows by itself
+    expect(spans).to_have_count(5, timeout=10_000)
+    page.emulate_media(color_scheme="dark")
+    line.scroll_into_view_if_needed()
+    picture(page, "linea-della-vita-scura")
+
+
+@pytest.mark.slow
+@pytest.mark.kernel
 def test_a_console_tells_the_boot_and_a_race_is_run_again(page: Page, server: Server, picture: Picture) -> None:
     ui.open_lab(page, server.page("lab/tree/01-virtualizzazione.ipynb"))
     idle(page)
