@@ -10,7 +10,7 @@ import secrets
 import socket
 import subprocess
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -23,10 +23,11 @@ from labkit.client.container import Container, ContainerList, feed
 from labkit.client.output import Result, consume
 from labkit.client.plan import Plan
 from labkit.client.process import Held, Process
+from labkit.client.snapshot import NamespaceMap, own_namespaces
 from labkit.client.wire import Channel, Wire
 from labkit.errors import BackendError, CommandError, ConflictError, InvalidError, LabError, NotFoundError
 from labkit.limits import Stats
-from labkit.model import NAMESPACES, Event, Feature, Kind, ProcessInfo, Snapshot
+from labkit.model import Event, Feature, Kind, ProcessInfo, Snapshot
 
 if TYPE_CHECKING:
     from labkit.client.doctor import DoctorReport
@@ -44,29 +45,22 @@ def current() -> Lab:
     raise NotFoundError("Nessun laboratorio è aperto in questo notebook.", "lab = Lab()")
 
 
-class NamespaceMap(Snapshot):
-    """Una :class:`~labkit.model.Snapshot` che in un notebook si disegna."""
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        from labkit.draw.namespaces import mimebundle
-
-        return mimebundle(self)
-
-
 class Lab:
     """Un laboratorio: un albero di processi in namespace suoi, dove nascono container veri.
 
     Si apre con ``lab = Lab()`` oppure ``with Lab() as lab:``; finisce con :meth:`close`, alla fine del
     blocco, o quando finisce il processo che lo ha aperto, comunque finisca. ``backend`` dice dove vive
-    (``auto``, ``direct``, ``uml``, ``qemu``); se non può nascere
+    (``auto``, ``direct``, ``uml``, ``qemu``); ``needs`` che cosa deve saper fare (le chiavi di :attr:`features`):
+    con ``auto`` si prova finché si trova un posto che lo sa fare. Se non può nascere
     alza :class:`~labkit.errors.BackendError` con il rimedio.
     """
 
-    def __init__(self, backend: str = "auto") -> None:
+    def __init__(self, backend: str = "auto", needs: Collection[str] = ()) -> None:
         refused: list[LabError] = []
         for candidate in candidates(backend):
             try:
                 self._start(candidate)
+                self._require(needs)
             except BackendError as problem:
                 refused.append(problem)
                 continue
@@ -76,6 +70,17 @@ class Lab:
                 tell(self.why)
             return
         raise refused[0]
+
+    def _require(self, needs: Collection[str]) -> None:
+        """Chiude il laboratorio, e dice perché, se non sa fare una delle cose che servono."""
+        for key in [needs] if isinstance(needs, str) else needs:
+            if key not in self.features:
+                self.close()
+                raise InvalidError(f"«{key}» non è una cosa che un laboratorio sa o non sa fare.", "lab.features")
+            if self.features[key].ok is False:
+                found = self.features[key]
+                self.close()
+                raise BackendError(f"Qui non c'è «{found.title}» ({found.reason}).", found.remedy)
 
     def _start(self, backend: Backend) -> None:
         lab_id = f"{backend.name}-{os.getpid()}-{secrets.token_hex(3)}"
@@ -237,7 +242,7 @@ class Lab:
 
     def namespaces(self) -> Snapshot:
         """Chi vive in quali namespace, adesso: il notebook, il laboratorio, processi e container."""
-        own = _own_namespaces()
+        own = own_namespaces()
         if self.mode == "vm":  # another kernel: equal numbers there are other namespaces
             own = {kind: -number for kind, number in own.items()}
         me = ProcessInfo(os.getpid(), "notebook", own)
@@ -365,17 +370,6 @@ def _why(name: str, refused: list[LabError]) -> str:
         return ""
     where = {"uml": "un kernel suo, User Mode Linux", "qemu": "una macchina virtuale QEMU"}.get(name, name)
     return f"Il laboratorio vive in {where}. {refused[0].message}"
-
-
-def _own_namespaces() -> dict[str, int]:
-    found = {}
-    for kind in NAMESPACES:
-        name = "mnt" if kind == "mount" else kind
-        try:
-            found[kind] = os.stat(f"/proc/self/ns/{name}").st_ino
-        except FileNotFoundError:  # an older kernel has no time namespace
-            continue
-    return found
 
 
 def _end(wire: Wire, process: subprocess.Popen[bytes] | None, owner: int) -> None:

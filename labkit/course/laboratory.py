@@ -1,7 +1,8 @@
-"""Il laboratorio come lo vede un notebook: quello vero, più console viva, gara, linea della vita, confronti."""
+"""Il laboratorio come lo vede un notebook: quello vero, più console, gara, linea della vita, cruscotto, confronti."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from typing import TYPE_CHECKING, Literal, overload
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from labkit.widgets.boot_race import BootRace
     from labkit.widgets.console_view import ConsoleView
     from labkit.widgets.environment_diff import EnvironmentDiff
+    from labkit.widgets.gauges import Gauges
     from labkit.widgets.life_line import LifeLine
 
 
@@ -21,12 +23,12 @@ class Lab(lab.Lab):
     Con ``console=True`` la console della macchina virtuale compare nella cella già mentre si accende.
     """
 
-    def __init__(self, backend: str = "auto", console: bool = False) -> None:
+    def __init__(self, backend: str = "auto", needs: Collection[str] = (), console: bool = False) -> None:
         self._show = console
         self._born = False
         self._views: list[ConsoleView] = []
         try:
-            super().__init__(backend)
+            super().__init__(backend, needs)
             self._born = True
         finally:
             for view in self._views[:-1] if self._born else self._views:  # of kernels that did not start
@@ -74,6 +76,12 @@ class Lab(lab.Lab):
 
         left, right = (self.container(c) if isinstance(c, str) else c for c in (one, two))
         return EnvironmentDiff(left, right)
+
+    def gauges(self, container: Container) -> Gauges:
+        """Il cruscotto vivo di un container: quello che usa, e tre cursori che cambiano i suoi limiti veri."""
+        from labkit.widgets.gauges import Gauges
+
+        return Gauges(container)
 
     def _starting(self, lab_id: str) -> None:
         if not self._show:

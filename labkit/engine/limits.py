@@ -7,12 +7,10 @@ nella versione 1 lo traduce :mod:`labkit.kernel.cgroups`, e il piano dice il fil
 from __future__ import annotations
 
 import os
-import stat
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from labkit.engine.operation import Context, Operation
-from labkit.errors import InvalidError, NotFoundError
 from labkit.kernel import cgroups, libc
 from labkit.kernel.cgroups import Cgroup
 from labkit.limits import UNLIMITED, Limits, show_bytes
@@ -129,27 +127,10 @@ class SetLimit(Operation):
         return f"limita il gruppo: {self.setting.meaning} ({file})"
 
     def execute(self, context: Context) -> None:
-        self._write(self.setting.value)
+        self.cgroup.write(self.setting.file, self.setting.value)
 
     def undo(self, context: Context) -> None:
-        self._write(self.back)
-
-    def _write(self, value: str) -> None:
-        self.cgroup.write(self.setting.file, _with_number(value) if self.setting.file == "io.max" else value)
-
-
-def _with_number(value: str) -> str:
-    """Il dispositivo di ``io.max`` con i suoi numeri al posto del nome: ``/dev/sda`` diventa ``8:0``."""
-    device, _, rest = value.partition(" ")
-    try:
-        info = os.stat(device)
-    except OSError as problem:
-        raise NotFoundError(
-            f"Il dispositivo «{device}» non c'è ({os.strerror(problem.errno or 0)}).", "lsblk"
-        ) from None
-    if not stat.S_ISBLK(info.st_mode):
-        raise InvalidError(f"«{device}» non è un disco: i limiti di io valgono per i dispositivi a blocchi.", "lsblk")
-    return f"{os.major(info.st_rdev)}:{os.minor(info.st_rdev)} {rest}"
+        self.cgroup.write(self.setting.file, self.back)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import stat
 from dataclasses import dataclass
 
 from labkit.errors import InvalidError, NotFoundError
@@ -272,8 +273,11 @@ class Cgroup:
         return read(self.path(file)).rstrip("\n")
 
     def write(self, file: str, value: str | int) -> None:
-        """Scrive un limite, detto come nella versione 2: ``write("cpu.max", "50000 100000")``."""
-        text = str(value)
+        """Scrive un limite, detto come nella versione 2: ``write("cpu.max", "50000 100000")``.
+
+        In ``io.max`` un disco si può dire per nome: ``write("io.max", "/dev/sda rbps=1048576")``.
+        """
+        text = _with_number(str(value)) if file == "io.max" and str(value).startswith("/") else str(value)
         path = self.path(file)
         folder = os.path.dirname(path)
         if self.version("io" if file.startswith("blkio") else file.partition(".")[0]) == 2 or file not in FILES:
@@ -334,6 +338,20 @@ def grant(folder: str, controllers: tuple[str, ...]) -> tuple[str, ...]:
         except OSError:
             continue
     return granted(folder)
+
+
+def _with_number(value: str) -> str:
+    """Il dispositivo di ``io.max`` con i suoi numeri al posto del nome: ``/dev/sda`` diventa ``8:0``."""
+    device, _, rest = value.partition(" ")
+    try:
+        info = os.stat(device)
+    except OSError as problem:
+        raise NotFoundError(
+            f"Il dispositivo «{device}» non c'è ({os.strerror(problem.errno or 0)}).", "lsblk"
+        ) from None
+    if not stat.S_ISBLK(info.st_mode):
+        raise InvalidError(f"«{device}» non è un disco: i limiti di io valgono per i dispositivi a blocchi.", "lsblk")
+    return f"{os.major(info.st_rdev)}:{os.minor(info.st_rdev)} {rest}"
 
 
 def read(path: str) -> str:

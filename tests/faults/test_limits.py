@@ -25,7 +25,7 @@ pytestmark = [
 
 #: It takes all its memory, and after being killed it is only a number.
 EAT = ["sh", "-c", "x=a; while :; do x=$x$x; done"]
-BOMB = ["sh", "-c", "bomb() { bomb | bomb & sleep 30; }; bomb; sleep 30"]
+BOMB = ["sh", "-c", "bomb() { bomb | bomb & sleep 30; }; bomb & exec sleep 300"]
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ SPIN = ["sh", "-c", "while :; do :; done"]
 #: Takes memory, a megabyte at a time, and never gives it back.
 EAT = ["sh", "-c", "x=a; while :; do x=$x$x; done"]
 #: Fork as much as it can, without ever ending by itself.
-BOMB = ["sh", "-c", "bomb() { bomb | bomb & sleep 30; }; bomb; sleep 30"]
+BOMB = ["sh", "-c", "bomb() { bomb | bomb & sleep 30; }; bomb & exec sleep 300"]
 
 
 @pytest.fixture(scope="module", params=BACKENDS)

@@ -192,7 +192,9 @@ def material(nb: Notebook, number: str) -> Iterator[str]:
         yield f"le previsioni devono esserci, ognuna con la sua chiave: {predictions}"
     if any(not re.fullmatch(rf"p-{number}-\d+", key) for key in predictions):
         yield f"una previsione non è di questa lezione: {predictions}"
-    if not calls(nb, "namespace_widget", "doctor_widget", "plan_widget", "meter", "race", "compare", "lifeline"):
+    if not calls(
+        nb, "namespace_widget", "doctor_widget", "plan_widget", "meter", "race", "compare", "lifeline", "gauges"
+    ):
         yield "manca un widget"
     images = {m for c in notebook.code_cells(nb) for o in c["outputs"] for m in o.get("data", {})}
     if not images & {"image/png", "image/svg+xml"}:
