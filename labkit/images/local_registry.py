@@ -23,7 +23,7 @@ from labkit.images.blobs import Blobs, write_all
 from labkit.images.descriptor import INDEX, LARGEST_DOCUMENT, write
 from labkit.images.digest import Digest
 from labkit.images.disk import explained, make_folder
-from labkit.images.local_registry_shelf import Shelf, repositories
+from labkit.images.local_registry_shelf import Shelf, forget_uploads, repositories
 from labkit.images.registry_transport import is_local
 
 _PIECE = 1 << 18
@@ -45,6 +45,8 @@ class LocalRegistry:
         with explained(f"preparare la cartella del registro «{self.root}»"):
             make_folder(self.root)
             self.blobs = Blobs(self.root)
+            forget_uploads(self.root)
+            self.blobs.sweep()
         with explained(f"aprire la porta {port} per il registro"):
             self._server = _Server(("127.0.0.1", port), _Handler)
         self._server.registry = self
@@ -301,10 +303,8 @@ class _Handler(BaseHTTPRequestHandler):
         if "mount" in self.query:
             digest, source = Digest(self.query["mount"]), self.query.get("from")
             # Without a source any repository will do: on this machine nobody hides one from another.
-            there = (
-                self.server.registry.shelf(source).has_blob(digest) if source else shelf.blobs.size(digest) is not None
-            )
-            if there:
+            other = self.server.registry.shelf(source) if source else None
+            if other.has_blob(digest) if other else shelf.blobs.size(digest) is not None:
                 shelf.add_blob(digest)
                 self._created(shelf, digest)
                 return

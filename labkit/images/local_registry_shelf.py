@@ -185,6 +185,14 @@ def repositories(root: str) -> Iterable[str]:
     return sorted(found)
 
 
+def forget_uploads(root: str) -> None:
+    """Toglie gli invii lasciati a metà da un registro che si è spento."""
+    for folder, _, files in os.walk(f"{root}/repositories"):
+        if folder.endswith("/_uploads"):
+            for name in files:
+                os.unlink(f"{folder}/{name}")
+
+
 def _unlink(path: str) -> bool:
     try:
         os.unlink(path)

@@ -247,6 +247,17 @@ def test_an_upload_that_is_cancelled_is_gone(registry):
     assert ask(registry, "PATCH", where, b"x")[0] == 404
 
 
+def test_what_a_registry_keeps_is_there_when_it_starts_again_and_half_an_upload_is_not(tmp_path):
+    root = tmp_path / "registro"
+    with LocalRegistry(str(root)) as first:
+        digest = send(first, "c/x", b"resta")
+        where = ask(first, "POST", "/v2/c/x/blobs/uploads/")[1]["Location"]
+        ask(first, "PATCH", where, b"a meta")
+    with LocalRegistry(str(root)) as second:
+        assert ask(second, "GET", f"/v2/c/x/blobs/{digest}")[2] == b"resta"
+        assert ask(second, "GET", where)[0] == 404
+
+
 def test_what_one_repository_deletes_another_keeps(registry):
     digest = send(registry, "c/primo", b"di due")
     assert ask(registry, "POST", f"/v2/c/secondo/blobs/uploads/?mount={digest}&from=c/primo")[0] == 201
