@@ -16,13 +16,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from labkit.errors import LabError
+from labkit.images.attributes import OVERLAY_XATTRS
 from labkit.images.rooted import Rooted
 from labkit.images.tar_header import BLOCK, show
 from labkit.images.tar_sparse import MOST_PIECES
 from labkit.images.whiteouts import OPAQUE, PREFIX
 
 _OPAQUE_XATTRS = ("user.overlay.opaque", "trusted.overlay.opaque")
-_OVERLAY_XATTRS = ("user.overlay.", "trusted.overlay.")
 _KINDS = {stat.S_IFREG: tarfile.REGTYPE, stat.S_IFDIR: tarfile.DIRTYPE, stat.S_IFLNK: tarfile.SYMTYPE,
           stat.S_IFIFO: tarfile.FIFOTYPE, stat.S_IFCHR: tarfile.CHRTYPE, stat.S_IFBLK: tarfile.BLKTYPE}  # fmt: skip
 #: The end of an archive, filled up to the record of twenty blocks that every tar expects.
@@ -159,7 +159,7 @@ def _xattrs(fd: int) -> list[tuple[str, bytes]]:
     if fd < 0:
         return []
     try:
-        names = sorted(name for name in os.listxattr(fd) if not name.startswith((*_OVERLAY_XATTRS, "security.selinux")))
+        names = sorted(name for name in os.listxattr(fd) if not name.startswith((*OVERLAY_XATTRS, "security.selinux")))
     except OSError as problem:
         if problem.errno == errno.ENOTSUP:
             return []

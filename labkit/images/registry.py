@@ -15,15 +15,8 @@ from labkit.images.descriptor import LARGEST_DOCUMENT, Descriptor, document
 from labkit.images.digest import Digest
 from labkit.images.reference import DEFAULT_REGISTRY, Reference
 from labkit.images.registry_auth import Authorizer, Credentials, stored_credentials
-from labkit.images.registry_transport import (
-    Answer,
-    Origin,
-    PassingError,
-    RegistryError,
-    Transport,
-    check_move,
-    is_local,
-)
+from labkit.images.registry_origin import Origin, PassingError, RegistryError, check_move, is_local
+from labkit.images.registry_transport import Answer, Transport
 
 _HUB = "registry-1.docker.io"
 _ACCEPT = ", ".join((media.MANIFEST, media.INDEX, media.DOCKER_MANIFEST, media.DOCKER_INDEX))

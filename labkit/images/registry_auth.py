@@ -20,7 +20,8 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from labkit.errors import LabError
-from labkit.images.registry_transport import Answer, Origin, RegistryError, Transport, check_move
+from labkit.images.registry_origin import Origin, RegistryError, check_move
+from labkit.images.registry_transport import Answer, Transport
 
 #: Under this name `docker login` keeps the credentials of Docker Hub.
 _HUB_KEY = "https://{}/v1/".format("index.docker.io")

@@ -17,8 +17,9 @@ from labkit.images.descriptor import LARGEST_DOCUMENT, Descriptor, Platform
 from labkit.images.manifest import Index, Manifest
 from labkit.images.reference import Reference
 from labkit.images.registry import Registry
+from labkit.images.registry_origin import PassingError, RegistryError
 from labkit.images.registry_transfer import Progress, Watch, move_all, one_at_a_time
-from labkit.images.registry_transport import TRIES, PassingError, RegistryError
+from labkit.images.registry_transport import TRIES
 from labkit.images.store import Store
 
 

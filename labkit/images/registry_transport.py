@@ -1,27 +1,22 @@
-"""Una domanda HTTP a un registro: dove si può andare, quanto si aspetta, quante volte si riprova.
+"""Una domanda HTTP a un registro: quanto si aspetta, quante volte si riprova, che cosa si porta in un rinvio.
 
-Le regole che proteggono: HTTP in chiaro solo verso questa stessa macchina; un rinvio (redirect) non
-scende mai da https a http, né da un registro lontano a questa macchina o alla sua rete; le credenziali
-vanno solo a chi sono destinate; ogni risposta ha una misura massima e ogni attesa una fine.
+Ogni risposta ha una misura massima e ogni attesa una fine; le credenziali vanno solo all'origine per cui
+sono; dove si può andare lo dice :mod:`registry_origin`.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import queue
-import socket
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import urllib3
 
-from labkit.errors import LabError
+from labkit.images.registry_origin import Origin, PassingError, RegistryError, check_move
 
 #: Seconds: to connect, between two pieces, for an answer to begin, and for a small document to be whole.
 CONNECT, SILENCE, ANSWER, DOCUMENT = 10.0, 30.0, 60.0, 120.0
@@ -34,86 +29,6 @@ _PIECE = 1 << 18
 _PASSING = (408, 429, 500, 502, 503, 504)
 _REDIRECTS = (301, 302, 303, 307, 308)
 _NO_LOOKS = urllib3.Retry(False)
-
-
-class RegistryError(LabError):
-    """Un registro ha detto di no, o non ha risposto; ``status`` è il codice HTTP (0 se non c'è stato)."""
-
-    code = "registry"
-
-    def __init__(self, message: str, remedy: str = "", status: int = 0, **details: Any) -> None:
-        super().__init__(message, remedy, status=status, **details)
-        self.status = status
-
-
-class PassingError(RegistryError):
-    """Un guasto che può passare da solo: si riprova."""
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Con chi si parla: schema, macchina e porta. Le credenziali valgono per uno solo."""
-
-    scheme: str
-    host: str
-    port: int
-
-    @classmethod
-    def of(cls, url: str) -> Origin:
-        """L'origine di un indirizzo; rifiuta quelli che non sono http(s), o che hanno dentro un utente."""
-        try:
-            parts = urlsplit(url)
-            port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
-        except ValueError:
-            parts, port = urlsplit(""), 0
-        if parts.scheme not in ("http", "https") or not parts.hostname or not port or "@" in parts.netloc:
-            raise RegistryError("Il registro manda a un indirizzo che non è http o https, o che ha dentro un utente.")
-        return cls(parts.scheme, parts.hostname.lower(), port)
-
-    @property
-    def local(self) -> bool:
-        """Se è questa macchina (127.0.0.0/8, ::1, localhost)."""
-        return is_local(self.host)
-
-    @property
-    def private(self) -> bool:
-        """Se porta a un indirizzo che da fuori non si può raggiungere: questa macchina, la rete di casa."""
-        return self.local or any(_inside(address) for address in addresses(self.host))
-
-
-def is_local(host: str) -> bool:
-    """Se ``host`` (senza porta) è questa macchina."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def addresses(host: str) -> set[str]:
-    """Gli indirizzi di un nome; nessuno se qui non si sa (ci penserà il proxy, se c'è)."""
-    try:
-        return {str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
-    except (OSError, UnicodeError):
-        return set()
-
-
-def _inside(address: str) -> bool:
-    found = ipaddress.ip_address(address.partition("%")[0])  # fe80::1%eth0
-    return not (getattr(found, "ipv4_mapped", None) or found).is_global
-
-
-def check_move(start: Origin, target: Origin, what: str) -> None:
-    """Rifiuta un passaggio pericoloso da ``start`` a ``target``; ``what`` lo racconta («il rinvio»)."""
-    if target.scheme == "http" and not target.local:
-        raise RegistryError(f"Il registro {start.host} con {what} manda in chiaro (http) a {target.host}: non ci vado.")
-    if start.scheme == "https" and target.scheme == "http":
-        raise RegistryError(f"Il registro {start.host} con {what} scende da https a http: non ci vado.")
-    if target.host != start.host and target.private and not start.private:
-        raise RegistryError(
-            f"Il registro {start.host} con {what} manda a {target.host}, che è dentro la tua rete: non ci vado."
-        )
 
 
 class Answer:

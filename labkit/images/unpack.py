@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 from labkit.errors import InvalidError
 from labkit.images import tar_header as header
+from labkit.images.attributes import Facts, known_owner
 from labkit.images.compression import decompressed, pieces
 from labkit.images.digest import DiffID, Digest
 from labkit.images.pipeline import Limits, ahead, bounded, hashed
@@ -28,10 +29,6 @@ from labkit.images.tar_header import Entry
 from labkit.images.whiteouts import OverlayWhiteouts, Whiteouts, split
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-#: Attributes that say to overlay what to show: an archive must not say it, only we.
-_OVERLAY_XATTRS = ("trusted.overlay.", "user.overlay.")
-#: What a filesystem, or a user who is not root of the machine, may answer to setxattr(2).
-_UNSETTABLE = (errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.EINVAL)
 
 
 @dataclass
@@ -86,7 +83,7 @@ def unpack(blob: BinaryIO, target: str, digest: Digest, diff_id: DiffID, options
 class _Tree(Rooted):
     """La radice che si riempie: una cartella sottintesa prende i permessi di quella di sotto."""
 
-    def __init__(self, path: str, options: Options, folders: dict[tuple[bytes, ...], _Facts]) -> None:
+    def __init__(self, path: str, options: Options, folders: dict[tuple[bytes, ...], Facts]) -> None:
         super().__init__(path)
         self._whiteouts, self._folders = options.whiteouts, folders
         self._below = [Rooted(lower) for lower in options.below]
@@ -112,38 +109,15 @@ class _Tree(Rooted):
                 found = lower.folder(names, create=False)
             except (OSError, InvalidError):
                 continue
-            self._folders.setdefault(tuple(names), _facts_of(found))
+            self._folders.setdefault(tuple(names), Facts.of_folder(found))
             return
-
-
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    """Di chi è un file e come si può usare: quello che si scrive dopo averlo creato."""
-
-    mode: int
-    uid: int
-    gid: int
-    mtime_ns: int
-    xattrs: tuple[tuple[str, bytes], ...] = ()
-
-
-def _facts(entry: Entry) -> _Facts:
-    return _Facts(entry.mode, entry.uid, entry.gid, entry.mtime_ns, tuple(entry.xattrs.items()))
-
-
-def _facts_of(folder: int) -> _Facts:
-    info = os.fstat(folder)
-    xattrs = tuple(
-        (name, os.getxattr(folder, name)) for name in os.listxattr(folder) if not name.startswith(_OVERLAY_XATTRS)
-    )
-    return _Facts(stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid, info.st_mtime_ns, xattrs)
 
 
 class _Unpacker:
     def __init__(self, target: str, reader: TarReader, options: Options) -> None:
         self._reader, self._options, self._whiteouts = reader, options, options.whiteouts
         #: Facts of folders wait for the end: what is put in a folder changes its time, and may need its permissions.
-        self._folders: dict[tuple[bytes, ...], _Facts] = {}
+        self._folders: dict[tuple[bytes, ...], Facts] = {}
         self._done = Unpacked()
         self.tree = _Tree(target, options, self._folders)
 
@@ -205,7 +179,7 @@ class _Unpacker:
                     os.mkdir(name, 0o755, dir_fd=self.tree.folder(names[:-1]))
                     self._whiteouts.fresh(self.tree.folder(names))
             self._whiteouts.note(self.tree, names)
-        self._folders[tuple(names)] = _facts(entry)
+        self._folders[tuple(names)] = Facts.of_entry(entry)
 
     def _create(self, names: list[bytes], entry: Entry) -> None:
         make: Callable[[int, bytes, Entry], None] = {
@@ -241,7 +215,7 @@ class _Unpacker:
             else:
                 self._sparse(fd, entry)
             self._done.size += entry.size
-            self._apply(fd, _facts(entry), entry.shown)
+            Facts.of_entry(entry).apply(fd, entry.shown, self._options.owners, self._skip)
         finally:
             os.close(fd)
 
@@ -303,48 +277,16 @@ class _Unpacker:
 
     def _own(self, name: bytes, entry: Entry, folder: int) -> None:
         if self._options.owners:
-            self._chown(lambda: os.chown(name, entry.uid, entry.gid, dir_fd=folder, follow_symlinks=False), entry.shown)
+            with known_owner(entry.shown):
+                os.chown(name, entry.uid, entry.gid, dir_fd=folder, follow_symlinks=False)
 
-    def _apply(self, fd: int, facts: _Facts, shown: str) -> None:
-        """Proprietario, permessi, attributi, ora: in quest'ordine, perché chown(2) toglie set-id e capability."""
-        if self._options.owners:
-            self._chown(lambda: os.fchown(fd, facts.uid, facts.gid), shown)
-        os.fchmod(fd, facts.mode)
-        for name, value in facts.xattrs:
-            if name.startswith(_OVERLAY_XATTRS):
-                self._skip("gli attributi riservati a overlay")
-                continue
-            try:
-                os.setxattr(fd, name, value)
-            except OSError as problem:
-                # ext4 says ENOSPC of an attribute larger than a block: the disk is full only if it has no blocks.
-                too_large = (errno.E2BIG, errno.ERANGE, *([errno.ENOSPC] if os.fstatvfs(fd).f_bavail else []))
-                if problem.errno in too_large:
-                    raise InvalidError(
-                        f"In «{shown}» c'è un attributo di {len(value)} byte: questo disco non ne tiene di così grandi."
-                    ) from None
-                if problem.errno not in _UNSETTABLE:
-                    raise
-                self._skip(f"l'attributo {name.split('.')[0]}.*, che qui non si può mettere")
-        os.utime(fd, ns=(facts.mtime_ns, facts.mtime_ns))
-
-    def _chown(self, change: Callable[[], None], shown: str) -> None:
-        try:
-            change()
-        except OSError as problem:
-            if problem.errno not in (errno.EINVAL, errno.EPERM, errno.EOVERFLOW):
-                raise
-            raise InvalidError(
-                f"Il proprietario di «{shown}» è un utente che in questo laboratorio non esiste.",
-                "servono più subuid (labkit doctor dice quanti ce ne sono)",
-            ) from None
-
-    def _finish_folder(self, names: tuple[bytes, ...], facts: _Facts) -> None:
+    def _finish_folder(self, names: tuple[bytes, ...], facts: Facts) -> None:
         try:
             folder = self.tree.folder(list(names), create=False)
         except (FileNotFoundError, InvalidError):  # a later entry took its place
             return
-        self._apply(folder, replace(facts, mode=facts.mode | 0o700), header.show(b"/".join(names)))
+        usable = replace(facts, mode=facts.mode | 0o700)
+        usable.apply(folder, header.show(b"/".join(names)), self._options.owners, self._skip)
 
 
 def _write(fd: int, data: memoryview) -> None:

@@ -19,10 +19,10 @@ from labkit.images.local_registry import LocalRegistry
 from labkit.images.manifest import Index
 from labkit.images.reference import Reference, parse
 from labkit.images.registry import Registry
+from labkit.images.registry_origin import RegistryError
 from labkit.images.registry_pull import pull
 from labkit.images.registry_push import push
 from labkit.images.registry_transfer import Progress
-from labkit.images.registry_transport import RegistryError
 from labkit.images.store import Store
 from tests.unit.images.tars import entry, tar
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from labkit.errors import InvalidError, LabError
-from labkit.images import registry_transport
+from labkit.images import registry_origin, registry_transport
 from labkit.images.config import History
 from labkit.images.descriptor import Platform
 from labkit.images.digest import Digest
@@ -26,8 +26,9 @@ from labkit.images.image import Image, Layer
 from labkit.images.reference import Reference
 from labkit.images.registry import Registry
 from labkit.images.registry_auth import Credentials, challenges, may_know, stored_credentials
+from labkit.images.registry_origin import Origin, RegistryError, check_move
 from labkit.images.registry_pull import pull
-from labkit.images.registry_transport import Origin, RegistryError, Transport, check_move
+from labkit.images.registry_transport import Transport
 from labkit.images.store import Store
 from tests.unit.images.tars import entry, tar
 
@@ -453,14 +454,14 @@ def test_redirects_in_a_ring_have_an_end(server, store):
 )
 def test_nobody_is_sent_where_one_must_not_go(start, target, monkeypatch):
     names = {"r.example": {"198.41.0.4"}, "dentro.example": {"198.41.0.4", "192.168.1.1"}}
-    monkeypatch.setattr(registry_transport, "addresses", lambda host: names.get(host, {host}))
+    monkeypatch.setattr(registry_origin, "addresses", lambda host: names.get(host, {host}))
     with pytest.raises(RegistryError):
         check_move(Origin.of(start), Origin.of(target), "un rinvio")
 
 
 def test_a_registry_of_the_house_may_send_inside_the_house(monkeypatch):
     names = {"r.casa": {"192.168.1.1"}, "dati.casa": {"192.168.1.2"}, "cdn.example": {"198.41.0.4"}}
-    monkeypatch.setattr(registry_transport, "addresses", lambda host: names[host])
+    monkeypatch.setattr(registry_origin, "addresses", lambda host: names[host])
     for start, target in (("r.casa", "dati.casa"), ("r.casa", "cdn.example"), ("r.casa", "r.casa")):
         check_move(Origin.of(f"https://{start}"), Origin.of(f"https://{target}"), "un rinvio")
     with pytest.raises(RegistryError, match="dentro la tua rete"):
