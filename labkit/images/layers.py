@@ -40,7 +40,7 @@ class Unpacking:
 
 
 @dataclass(frozen=True)
-class Unpacked:
+class ReadyLayer:
     """Uno strato pronto: la cartella da mettere in un overlay, e ciò che qui non si è potuto fare."""
 
     chain_id: ChainID
@@ -59,16 +59,16 @@ class Layers:
                 make_folder(f"{self.root}/{name}")
 
     @contextmanager
-    def use(self, image: Image) -> Iterator[tuple[Unpacked, ...]]:
+    def use(self, image: Image) -> Iterator[tuple[ReadyLayer, ...]]:
         """Gli strati di un'immagine, dal più basso, spacchettati se serve; restano finché dura il ``with``."""
         with ExitStack() as held:
-            done: list[Unpacked] = []
+            done: list[ReadyLayer] = []
             for layer, chain in zip(image.layers, image.chain_ids, strict=True):
                 done.append(held.enter_context(self._one(layer, chain, [one.folder for one in reversed(done)])))
             yield tuple(done)
 
     @contextmanager
-    def _one(self, layer: Layer, chain: ChainID, below: Sequence[str]) -> Iterator[Unpacked]:
+    def _one(self, layer: Layer, chain: ChainID, below: Sequence[str]) -> Iterator[ReadyLayer]:
         fd = self._lock(chain)
         try:
             while True:
@@ -89,14 +89,14 @@ class Layers:
         with explained("spacchettare uno strato"):
             return os.open(f"{self.root}/locks/{chain.encoded}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
-    def _ready(self, chain: ChainID) -> Unpacked | None:
+    def _ready(self, chain: ChainID) -> ReadyLayer | None:
         folder = f"{self.root}/ready/{chain.encoded}"
         try:
             with open(f"{folder}/done.json", encoding="utf-8") as file:
                 done = json.load(file)
         except (OSError, ValueError):
             return None
-        return Unpacked(chain, f"{folder}/fs", done["skipped"]) if done.get("boot") == boot_id() else None
+        return ReadyLayer(chain, f"{folder}/fs", done["skipped"]) if done.get("boot") == boot_id() else None
 
     def _make(self, layer: Layer, chain: ChainID, below: Sequence[str]) -> None:
         """Spacchetta accanto e poi mette al suo posto; quello che un altro avesse lasciato a metà sparisce."""

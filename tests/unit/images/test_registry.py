@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import os
 import random
 import threading
 
@@ -182,6 +183,26 @@ def test_a_repository_that_may_not_be_read_is_done_without(registry, store, monk
     monkeypatch.setattr(Registry, "start_upload", strict)
     push(store, str(name(registry, "corso/mio")))
     assert Registry(registry.address).tags("corso/mio") == ("1",)
+
+
+def test_what_was_damaged_and_only_that_is_fetched_again(registry, store, tmp_path):
+    reference = name(registry, "corso/guasto")
+    one = image("sano", "malato")
+    store.put(one, reference)
+    push(store, str(reference))
+    other = Store(str(tmp_path / "altre"))
+    pull(other, reference, Platform.parse("linux/amd64"))
+    path = other.blobs.path(one.layers[1].descriptor.digest)
+    os.chmod(path, 0o600)
+    with open(path, "r+b") as file:
+        file.seek(1000)
+        file.write(b"guasto")
+    assert other.check() == (one.layers[1].descriptor.digest,)
+    seen: list[Progress] = []
+    pull(other, reference, Platform.parse("linux/amd64"), watch=seen.append)
+    assert [p.digest for p in seen if p.state == "done"] == [one.layers[1].descriptor.digest]
+    assert other.check() == ()
+    assert other.image(str(reference)) == one
 
 
 def test_an_image_without_a_name_cannot_be_pushed(store):
