@@ -190,6 +190,7 @@ COMMANDS: dict[str, tuple[Callable[[Parser], None], Command, str]] = {
     "run": (_options_of_run, _container_command("run"), "crea un container e ci esegue un programma"),
     "exec": (_options_of_exec, _container_command("execute"), "esegue un altro programma in un container che gira"),
     "ps": (_options_of_ps, _container_command("ps"), "i container del laboratorio"),
+    "inspect": (arguments.names, _container_command("inspect", "inspection"), "tutto di un container, come JSON"),
     "logs": (arguments.logs, _living("logs"), "quello che un container ha scritto"),
     "top": (arguments.name, _living("top"), "i processi di un container"),
     "create": (_options_of_create, _living("create"), "crea un container senza avviarlo"),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -273,3 +276,31 @@ def test_secrets_leave_nothing_open(lab: Lab, nothing_half_made: None) -> None:
         plan = lab.plan("busybox", "true", secrets={"pw": "x"})
         plan.step()
         plan.rollback()
+
+
+# ---- the command line
+
+
+def test_a_terminal_gives_the_same_things_with_docker_s_words(lab: Lab, tmp_path: Path) -> None:
+    for name, text in (("x.env", "A=file\nB=file\n"), ("pw", "segretissimo"), ("conf", "porta ${PORTA:-80} ${B}\n")):
+        (tmp_path / name).write_text(text)
+    labkit = [sys.executable, "-m", "labkit"]
+    given = ["--env-file", f"{tmp_path}/x.env", "-e", "B=opzione", "--secret", f"id=pw,src={tmp_path}/pw",
+             "--template", f"{tmp_path}/conf:/etc/x", "--entrypoint", "sh"]  # fmt: skip
+    told = subprocess.run(
+        [*labkit, "run", "--lab", lab.id, *given, "busybox", "-c", "echo $A $B; cat /etc/x /run/secrets/pw"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert told.stdout == "file opzione\nporta 80 opzione\nsegretissimo"
+    subprocess.run(
+        [*labkit, "run", "-d", "--name", "web", "--lab", lab.id, *given, "busybox", "-c", "sleep 60"],
+        capture_output=True, check=True,
+    )  # fmt: skip
+    seen = subprocess.run(
+        [*labkit, "inspect", "--lab", lab.id, "web", "manca"], capture_output=True, text=True, check=False
+    )
+    assert (seen.returncode, "manca" in seen.stderr) == (1, True)
+    [web] = json.loads(seen.stdout)
+    assert {"A=file", "B=opzione"} < set(web["Config"]["Env"])
+    assert (web["Config"]["Entrypoint"], web["Config"]["Cmd"]) == (["sh"], ["-c", "sleep 60"])
+    assert "segretissimo" not in seen.stdout

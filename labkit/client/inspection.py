@@ -1,0 +1,97 @@
+"""``labkit inspect``: quello che il laboratorio sa di un container, nella forma di ``docker inspect``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+from labkit.client.commands import connect
+from labkit.client.container import Container
+from labkit.errors import LabError
+from labkit.model import ContainerInfo
+
+#: Come Docker scrive «mai».
+_NEVER = "0001-01-01T00:00:00Z"
+
+
+def inspect(args: argparse.Namespace) -> int:
+    """``labkit inspect``: come ``docker inspect``, una lista JSON; chi non c'è si dice su stderr."""
+    found, failed = [], 0
+    with connect(args.lab) as lab:
+        for name in args.names:
+            try:
+                found.append(docker_form(Container(lab, name).inspect()))
+            except LabError as problem:
+                print(problem, file=sys.stderr)
+                failed = 1
+    print(json.dumps(found, ensure_ascii=False, indent=4))
+    return failed
+
+
+def docker_form(info: ContainerInfo) -> dict[str, Any]:
+    """Un container con i nomi dell'API di Docker (Engine API, ``ContainerInspect``): quelli che qui hanno un senso.
+
+    ``Config.Env`` è l'ambiente con cui il programma parte: i segreti non ci sono.
+    """
+    state: dict[str, Any] = {
+        "Status": info.state,
+        "Running": info.pid > 0,
+        "Paused": info.state == "paused",
+        "Restarting": info.state == "restarting",
+        "OOMKilled": info.oom_killed,
+        "Pid": info.pid,
+        "ExitCode": info.exit_code or 0,
+        "Error": info.error,
+        "StartedAt": _moment(info.started_at),
+        "FinishedAt": _moment(info.finished_at),
+    }
+    if info.health:
+        state["Health"] = {"Status": info.health.status, "FailingStreak": info.health.failing_streak}
+    return {
+        "Id": info.id,
+        "Created": _moment(info.created_at),
+        "Path": info.command[0] if info.command else "",
+        "Args": list(info.command[1:]),
+        "State": state,
+        "Name": f"/{info.name}",
+        "RestartCount": info.restart_count,
+        "HostConfig": {
+            "NetworkMode": info.network,
+            "RestartPolicy": {"Name": info.restart.name, "MaximumRetryCount": info.restart.max_retries},
+            "Memory": info.limits.memory,
+            "MemorySwap": info.limits.memory_swap,
+            "NanoCpus": round(info.limits.cpus * 1e9),
+            "CpuShares": info.limits.cpu_shares,
+            "CpusetCpus": info.limits.cpuset_cpus,
+            "PidsLimit": info.limits.pids_limit or None,
+        },
+        "Config": {
+            "Hostname": info.hostname,
+            "User": "" if info.user == "0" else info.user,
+            "Env": [str(variable) for variable in info.env],
+            "Cmd": list(info.command[len(info.entrypoint) :]),
+            "Image": info.image,
+            "Entrypoint": list(info.entrypoint) or None,
+        },
+        "NetworkSettings": {
+            "IPAddress": info.ip,
+            "Ports": {
+                f"{port.container_port}/tcp": [{"HostIp": port.host_ip, "HostPort": str(port.host_port)}]
+                for port in info.ports
+            },
+        },
+    }
+
+
+def _moment(seconds: float) -> str:
+    """Un istante come lo scrive Docker (RFC 3339, ora universale).
+
+    >>> _moment(0), _moment(1.5)
+    ('0001-01-01T00:00:00Z', '1970-01-01T00:00:01.500000Z')
+    """
+    if not seconds:
+        return _NEVER
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
