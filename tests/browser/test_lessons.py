@@ -191,6 +191,31 @@ def test_two_environments_are_compared_with_mouse_and_keyboard(page: Page, serve
 
 @pytest.mark.slow
 @pytest.mark.kernel
+def test_the_sliders_of_the_dashboard_set_the_limits_of_a_running_container(
+    page: Page, server: Server, picture: Picture
+) -> None:
+    ui.open_lab(page, server.page("lab/tree/04-cgroup.ipynb"))
+    idle(page)
+    run_until(page, "lab.gauges(cavia)")
+    board = page.locator(".jp-NotebookPanel .lk-board", has_text="ultimi 30 secondi").first
+    board.scroll_into_view_if_needed()
+    expect(board).to_contain_text("su 48 MiB")
+    handles = page.locator(".jp-NotebookPanel .widget-slider .noUi-handle")
+    handles.nth(0).focus()
+    for _ in range(3):  # 32, 24, 16: less than the program takes at every wave
+        page.keyboard.press("ArrowLeft")
+    expect(board).to_contain_text("su 16 MiB")
+    expect(board).to_contain_text("ucciso", timeout=30_000)
+    handles.nth(1).focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowLeft")
+    expect(board).to_contain_text("fermato", timeout=30_000)
+    expect(board.locator(".lk-problem")).to_be_empty()
+    picture(page, "cruscotto")
+
+
+@pytest.mark.slow
+@pytest.mark.kernel
 def test_a_prediction_is_made_with_the_keys_until_the_reveal(page: Page, server: Server, picture: Picture) -> None:
     ui.open_lab(page, server.page("lab/tree/00-benvenuto.ipynb"))
     idle(page)
