@@ -9,7 +9,9 @@
 
 Il client apre un canale con CALL (JSON: verbo e argomenti); il laboratorio risponde sullo stesso
 canale con zero o più STDIO ed EVENT e, per ultimo, con un RET o un ERR. Un STDIO porta un byte con
-il numero del flusso (0 stdin, 1 stdout, 2 stderr) e i dati; senza dati vuol dire «finito». Nessun
+il numero del flusso (0 stdin, 1 stdout, 2 stderr) e i dati; senza dati vuol dire «finito». Chi riceve
+STDIO risponde ogni tanto con un CREDIT: quanto ha consumato. Chi manda non va oltre :data:`WINDOW`, canale per
+canale: così un canale che nessuno legge ferma il suo programma, e non le risposte degli altri. Nessun
 descrittore viaggia sul filo: passa uguale anche dentro una macchina virtuale.
 """
 
@@ -26,12 +28,16 @@ from labkit.errors import ProtocolError
 HEADER = struct.Struct("!BII")
 
 #: La versione del filo: i due capi devono avere la stessa.
-VERSION = 1
+VERSION = 2
 
 #: Una cornice più lunga è un errore o un attacco: si chiude.
 MAX_BODY = 8 << 20
 
 STDIN, STDOUT, STDERR = 0, 1, 2
+
+#: Quanto può essere in viaggio, o non ancora letto, su un canale e in un verso. Ogni cornice conta qualcosa in più.
+WINDOW = 1 << 20
+_FRAME_COST = 64
 
 
 class Kind(IntEnum):
@@ -43,6 +49,7 @@ class Kind(IntEnum):
     EVENT = 4
     STDIO = 5
     PING = 6
+    CREDIT = 7
 
 
 class Frame(NamedTuple):
@@ -83,6 +90,16 @@ def pack_json(kind: Kind, channel: int, value: Any) -> bytes:
 def pack_stdio(channel: int, stream: int, data: bytes) -> bytes:
     """Una cornice con un pezzo di un flusso; ``data`` vuoto vuol dire che il flusso è finito."""
     return pack(Kind.STDIO, channel, bytes((stream,)) + data)
+
+
+def cost(data: bytes) -> int:
+    """Quanto pesa un pezzo di un flusso nella finestra di un canale."""
+    return len(data) + _FRAME_COST
+
+
+def pack_credit(channel: int, amount: int) -> bytes:
+    """Una cornice che rende ``amount`` della finestra di un canale."""
+    return pack_json(Kind.CREDIT, channel, amount)
 
 
 class Decoder:

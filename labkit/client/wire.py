@@ -1,6 +1,7 @@
 """Il filo dalla parte del client: un thread che legge, un canale per ogni richiesta.
 
-Invariante: un canale riceve zero o più pezzi ed eventi e poi una sola fine: il risultato o l'errore.
+Invariante: un canale riceve zero o più pezzi ed eventi e poi una sola fine: il risultato o l'errore. Chi non
+legge il suo canale ferma al massimo il suo programma: il thread che legge non aspetta nessuno.
 Se il laboratorio muore, ogni canale aperto finisce con un :class:`~labkit.errors.LabClosedError`.
 """
 
@@ -11,14 +12,24 @@ import queue
 import socket
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from labkit.errors import LabClosedError, LabError, ProtocolError, from_dict
-from labkit.protocol import STDIN, STDOUT, VERSION, Decoder, Frame, Kind, pack_json, pack_stdio
-
-#: Pezzi in attesa per canale: oltre, il thread che legge aspetta, e il laboratorio con lui.
-_QUEUE = 256
+from labkit.protocol import (
+    STDIN,
+    STDOUT,
+    VERSION,
+    WINDOW,
+    Decoder,
+    Frame,
+    Kind,
+    cost,
+    pack_credit,
+    pack_json,
+    pack_stdio,
+)
 
 _CHUNK = 1 << 16
 
@@ -34,7 +45,11 @@ class Channel:
         self.on_event: Callable[[Any], None] = lambda value: None
         self.closed = False
         self._discarding = False
-        self._frames: queue.Queue[Frame | None] = queue.Queue(_QUEUE)
+        self._frames: queue.Queue[Frame | None] = queue.Queue()
+        self._read = 0
+        self._room = WINDOW
+        self._flow = threading.Condition()
+        self._over = False
         self._result: Any = None
         self._error: LabError | None = None
 
@@ -57,6 +72,10 @@ class Channel:
             return None
         if frame.kind == Kind.STDIO:
             stream, data = frame.stdio()
+            self._read += cost(data)
+            if self._read > WINDOW // 4:
+                read, self._read = self._read, 0
+                self.wire.give_back(self.number, read)
             return ("stdout" if stream == STDOUT else "stderr"), data
         if frame.kind == Kind.EVENT:
             value = frame.json()
@@ -80,9 +99,14 @@ class Channel:
         return self._result
 
     def send(self, data: bytes) -> None:
-        """Byte per lo stdin del processo."""
+        """Byte per lo stdin del processo; aspetta, se il programma non legge quelli di prima."""
         for start in range(0, len(data), _CHUNK):
-            self.wire.send(pack_stdio(self.number, STDIN, data[start : start + _CHUNK]))
+            piece = data[start : start + _CHUNK]
+            with self._flow:
+                while self._room < 0 and not self._over:
+                    self._flow.wait()
+                self._room -= cost(piece)
+            self.wire.send(pack_stdio(self.number, STDIN, piece))
 
     def close_stdin(self) -> None:
         """Lo stdin è finito."""
@@ -101,22 +125,26 @@ class Channel:
         self.wire.call("detach", channel=self.number)
 
     def discard(self) -> None:
-        """Da qui le uscite non interessano più: un canale pieno fermerebbe anche le risposte degli altri."""
+        """Da qui le uscite non interessano più: si buttano appena arrivano, e il programma non aspetta."""
         self._discarding = True
         waiting = [self._frames.get_nowait() for _ in range(self._frames.qsize())]
         for frame in waiting:
-            if frame is None or frame.kind != Kind.STDIO:
-                self._frames.put(frame)
+            self.offer(frame)
 
-    def offer(self, frame: Frame | None) -> bool:
-        """Dal thread che legge: un pezzo per chi percorre il canale; ``False`` se per ora non ci sta."""
-        if self.closed or (self._discarding and frame and frame.kind == Kind.STDIO):
-            return True
-        try:
-            self._frames.put(frame, timeout=0.5)
-        except queue.Full:
-            return False
-        return True
+    def offer(self, frame: Frame | None) -> None:
+        """Dal thread che legge: un pezzo per chi percorre il canale, o un permesso per chi ci scrive."""
+        if frame is not None and frame.kind == Kind.CREDIT:
+            with self._flow:
+                self._room += int(frame.json())
+                self._flow.notify_all()
+        elif frame is not None and frame.kind == Kind.STDIO and (self._discarding or self.closed):
+            self.wire.give_back(self.number, cost(frame.stdio()[1]))
+        else:
+            self._frames.put(frame)
+        if frame is None or frame.kind in (Kind.RET, Kind.ERR):
+            with self._flow:
+                self._over = True
+                self._flow.notify_all()
 
 
 class Wire:
@@ -128,6 +156,8 @@ class Wire:
         self._lock = threading.Lock()
         # Weak: a channel that its owner has dropped must not hold up the others.
         self._channels: weakref.WeakValueDictionary[int, Channel] = weakref.WeakValueDictionary()
+        self._unanswered: set[int] = set()
+        self._dropped: deque[int] = deque()
         self._next = 0
         self.closed = False
         #: Perché il kernel del laboratorio si è fermato, se aveva un kernel suo e si è fermato; altrimenti niente.
@@ -153,8 +183,18 @@ class Wire:
             if self.closed:
                 raise self.lost()
             self._channels[channel.number] = channel
+            self._unanswered.add(channel.number)
+            weakref.finalize(channel, self._dropped.append, channel.number).atexit = False
+            self._let_go()
             self._send(pack_json(Kind.CALL, channel.number, {"verb": verb, "args": args}))
         return channel
+
+    def _let_go(self) -> None:
+        """Chi ha lasciato un canale a metà non leggerà più: il suo programma non deve aspettarlo."""
+        while self._dropped:
+            number = self._dropped.popleft()
+            if number in self._unanswered:
+                self._send(pack_credit(number, 2 * WINDOW))
 
     def call(self, verb: str, /, **args: Any) -> Any:
         """Manda una richiesta e aspetta la risposta."""
@@ -169,6 +209,13 @@ class Wire:
             self._sock.sendall(frame)
         except OSError:
             raise self.lost() from None
+
+    def give_back(self, number: int, amount: int) -> None:
+        """Dice al laboratorio che di un canale si è letto: ne può mandare altrettanto."""
+        try:
+            self.send(pack_credit(number, amount))
+        except LabClosedError:
+            return  # there is nobody left who could send
 
     def lost(self) -> LabClosedError:
         """L'errore di chi usa un laboratorio che non c'è più."""
@@ -193,13 +240,15 @@ class Wire:
             self._deliver(number, None)
 
     def _deliver(self, number: int, frame: Frame | None) -> None:
-        """Aspetta che il pezzo trovi posto nel suo canale, finché qualcuno tiene il canale."""
-        while (channel := self._channels.get(number)) is not None:
-            if channel.offer(frame):
-                if frame is None or frame.kind in (Kind.RET, Kind.ERR):
-                    self._channels.pop(number, None)
-                return
-            del channel
+        """Un pezzo al suo canale; se nessuno lo tiene più, è come se fosse stato letto."""
+        channel = self._channels.get(number)
+        if channel is not None:
+            channel.offer(frame)
+        elif frame is not None and frame.kind == Kind.STDIO:
+            self.give_back(number, cost(frame.stdio()[1]))
+        if frame is None or frame.kind in (Kind.RET, Kind.ERR):
+            self._channels.pop(number, None)
+            self._unanswered.discard(number)
 
     def close(self) -> None:
         """Chiude la presa: il laboratorio, se era il suo primo client, finisce."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import LabError, ProtocolError
-from labkit.protocol import Decoder, Frame, Kind, pack, pack_json, pack_stdio
+from labkit.protocol import WINDOW, Decoder, Frame, Kind, cost, pack, pack_credit, pack_json, pack_stdio
 from labkit.supervisor.loop import Loop
 
 if TYPE_CHECKING:
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 #: Oltre questi byte in coda il client è «intasato»: chi produce si ferma.
 _HIGH = 1 << 20
 _LOW = 1 << 18
-
-#: Oltre questi byte non ancora letti dal programma si smette di ascoltare chi li manda.
-_STDIN_LIMIT = 1 << 20
 
 
 class Call:
@@ -37,6 +34,9 @@ class Call:
         self.early: list[bytes] | None = None
         self.audience: list[Listener] = []
         self.rewrite: Callable[[int, bytes], bytes] | None = None
+        self._unread = 0
+        self._owed = 0
+        self._drained: list[Callable[[], None]] = []
 
     def listen(self, audience: list[Listener]) -> None:
         """Da adesso ascolta con gli altri di ``audience``, fino alla risposta."""
@@ -49,18 +49,36 @@ class Call:
         self.listen(task.listeners)
         early, self.early = self.early, None
         for data in early or ():
-            task.feed(data)
+            task.feed(data, self._taken)
 
     def feed(self, data: bytes) -> None:
         """Byte per lo stdin del processo; vuoto vuol dire che sono finiti."""
+        self._owed += cost(data)
+        if self._owed > 2 * WINDOW:
+            raise ProtocolError("Su un canale sono arrivati più byte di quanti ne aveva il permesso.")
         if self.task and not self.readonly:
-            self.task.feed(data)
+            self.task.feed(data, self._taken)
         elif self.early is not None:
             self.early.append(data)
+        else:
+            self._taken(data)
 
-    @property
-    def stdin_full(self) -> bool:
-        return (self.task.unread if self.task else sum(map(len, self.early or ()))) > _STDIN_LIMIT
+    def _taken(self, data: bytes) -> None:
+        """Il programma ha preso questi byte: chi li ha mandati ne può mandare altrettanti."""
+        self._owed -= cost(data)
+        if self.open:
+            self.connection.send(pack_credit(self.channel, cost(data)))
+
+    def credit(self, amount: int) -> None:
+        """Il client ha letto: se adesso c'è posto, chi produce riprende."""
+        self._unread -= amount
+        if self._unread <= WINDOW // 2:
+            self._resume()
+
+    def _resume(self) -> None:
+        callbacks, self._drained = self._drained, []
+        for callback in callbacks:
+            callback()
 
     @property
     def open(self) -> bool:
@@ -81,19 +99,23 @@ class Call:
     def stdio(self, stream: int, data: bytes) -> None:
         if self.rewrite:
             data = self.rewrite(stream, data)
+        self._unread += cost(data)
         self.connection.send(pack_stdio(self.channel, stream, data))
 
     @property
     def congested(self) -> bool:
-        return self.connection.congested
+        return self._unread > WINDOW or self.connection.congested
 
     def when_drained(self, callback: Callable[[], None]) -> None:
+        if callback not in self._drained:
+            self._drained.append(callback)
         self.connection.when_drained(callback)
 
     def leave(self) -> None:
-        """Smette di ascoltare."""
+        """Smette di ascoltare; chi lo aspettava non lo aspetta più."""
         if self in self.audience:
             self.audience.remove(self)
+        self._resume()
 
     def _end(self, frame: bytes) -> None:
         if self.connection.calls.pop(self.channel, None) is self:
@@ -195,19 +217,14 @@ class Connection:
             waiting = self.calls.get(frame.channel)
             if waiting:
                 waiting.feed(frame.stdio()[1])
-                self._wait_for_stdin(waiting)
+        elif frame.kind == Kind.CREDIT:
+            amount, reader = frame.json(), self.calls.get(frame.channel)
+            if not isinstance(amount, int):
+                raise ProtocolError("Un CREDIT è un numero di byte.")
+            if reader:
+                reader.credit(amount)
         elif frame.kind == Kind.PING:
             self.send(pack(Kind.PING, frame.channel, frame.body))
-
-    def _wait_for_stdin(self, call: Call) -> None:
-        """Un programma che non legge ferma chi gli scrive, non la memoria del supervisore."""
-        if self.sock.fileno() < 0:
-            return
-        if call.stdin_full and self.calls.get(call.channel) is call:
-            self.loop.pause(self.sock.fileno())
-            self.loop.after(0.01, lambda: self._wait_for_stdin(call))
-        else:
-            self.loop.read(self.sock.fileno(), self._readable)
 
     def close(self) -> None:
         """Il client se n'è andato: le sue richieste restano senza ascoltatore."""

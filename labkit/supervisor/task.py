@@ -53,7 +53,8 @@ class Task:
         self.on_exit: list[Callable[[int], None]] = []
         self._streams: dict[int, int] = {}
         self._stdin = -1
-        self._pending: deque[bytes] = deque()
+        self._pending: deque[tuple[bytes, Callable[[bytes], None]]] = deque()
+        self._written = 0  # of the first one
         self._stdin_ends = False
         self._terminal_comes = False
         self.terminal = -1
@@ -117,41 +118,50 @@ class Task:
             self.terminal = self._stdin = -1
         os.close(fd)
 
-    def feed(self, data: bytes) -> None:
-        """Byte per lo stdin del processo; vuoto vuol dire che sono finiti."""
+    def feed(self, data: bytes, taken: Callable[[bytes], None] = lambda data: None) -> None:
+        """Byte per lo stdin del processo; vuoto vuol dire che sono finiti. ``taken`` quando li ha presi (o buttati)."""
         if self._stdin < 0 and not self._terminal_comes:
+            taken(data)
             return
         if data:
-            self._pending.append(data)
+            self._pending.append((data, taken))
         else:
             self._stdin_ends = True
+            taken(data)
         if self._stdin >= 0:
             self._flush_stdin(self._stdin)
 
     @property
     def unread(self) -> int:
         """I byte di stdin che il programma non ha ancora preso."""
-        return sum(map(len, self._pending))
+        return sum(len(data) for data, _ in self._pending) - self._written
 
     def _flush_stdin(self, fd: int) -> None:
         try:
             while self._pending:
-                written = os.write(fd, self._pending[0])
-                rest = self._pending[0][written:]
-                self._pending.popleft()
-                if rest:
-                    self._pending.appendleft(rest)
+                data, taken = self._pending[0]
+                self._written += os.write(fd, data[self._written :])
+                if self._written == len(data):
+                    self._written = 0
+                    self._pending.popleft()
+                    taken(data)
         except BlockingIOError:
             self.loop.write(fd, self._flush_stdin)
             return
         except OSError:  # nobody reads any more
-            self._pending.clear()
+            self._drop_stdin()
             self._stdin_ends = True
         self.loop.stop_writing(fd)
         if self._stdin_ends and fd != self.terminal:
             self.loop.forget(fd)
             os.close(fd)
             self._stdin = -1
+
+    def _drop_stdin(self) -> None:
+        """Quello che nessuno leggerà."""
+        pending, self._pending, self._written = self._pending, deque(), 0
+        for data, taken in pending:
+            taken(data)
 
     def flush_output(self) -> None:
         """Legge quello che c'è adesso nei tubi, senza aspettare altro."""
@@ -174,6 +184,8 @@ class Task:
             self.loop.forget(self._stdin)
             os.close(self._stdin)
             self._stdin = -1
+        self._terminal_comes = False
+        self._drop_stdin()
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1

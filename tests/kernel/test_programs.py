@@ -358,3 +358,18 @@ def test_a_pid_used_again_is_not_taken_for_who_had_it_before(lab: Lab) -> None:
             spy.write("/proc/sys/kernel/ns_last_pid", str(max(first, 2)))
             assert lab.run("busybox", ["sh", "-c", "exit 9"], quiet=True).exit_code == 9
     assert os.getpid() > 0
+
+
+def test_a_channel_kept_and_not_read_holds_up_nobody_else(lab: Lab) -> None:
+    flood = lab.open_run("busybox", ["yes"], name="fiume", remove=False)
+    time.sleep(0.3)
+    assert [container.name for container in lab.ps()] == ["fiume"]
+    assert lab.run("busybox", ["echo", "ciao"], quiet=True).output == "ciao\n"
+    lab.container("fiume").kill()
+    assert sum(len(data) for _, data in flood) < 4 << 20, "the program has waited for who did not read"
+    assert flood.result["exit_code"] == 137
+
+
+def test_a_program_that_echoes_is_fed_and_read_at_the_same_time(lab: Lab) -> None:
+    data = b"0123456789abcde\n" * 500_000
+    assert lab.run("busybox", "cat", stdin=data, quiet=True).output.encode() == data

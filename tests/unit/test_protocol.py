@@ -54,7 +54,7 @@ def test_any_bytes_are_frames_or_an_error(data: bytes) -> None:
         assert next(Decoder().feed(data)).body == data[HEADER.size : HEADER.size + length]
 
 
-@pytest.mark.parametrize("kind", [0, 7, 200, 255])
+@pytest.mark.parametrize("kind", [0, 8, 200, 255])
 def test_a_kind_that_does_not_exist_is_an_error(kind: int) -> None:
     with pytest.raises(ProtocolError, match="non è un messaggio del laboratorio"):
         list(Decoder().feed(HEADER.pack(kind, 1, 0)))
