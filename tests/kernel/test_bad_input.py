@@ -119,7 +119,6 @@ def test_a_bad_hostname(lab: Lab, hostname: str) -> None:
         lambda c: c.stop(grace=float("nan")),
         lambda c: c.stop(grace="dieci"),
         lambda c: c.stop(grace=True),
-        lambda c: c.stop(grace=None),
         lambda c: c.wait(timeout=-1),
         lambda c: c.wait(timeout="dieci"),
         lambda c: c.kill(-9),
