@@ -165,8 +165,8 @@ def test_a_capability_that_does_not_exist(lab: Lab, nothing_half_made: None, opt
 
 
 def test_an_option_that_does_not_exist(lab: Lab) -> None:
-    problem = refused(InvalidError, lambda: lab.run("busybox", "true", volume="/tmp", memory="1g"))
-    assert "memory, volume" in problem.message
+    problem = refused(InvalidError, lambda: lab.run("busybox", "true", volume="/tmp", memoria="1g"))
+    assert "memoria, volume" in problem.message
     refused(InvalidError, lambda: lab.run("busybox", "true", name=["web"]))
     refused(InvalidError, lambda: lab.run("busybox", "true", workdir=5))
 
