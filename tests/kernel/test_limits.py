@@ -252,6 +252,27 @@ def test_a_paused_container_can_be_stopped_killed_and_removed(lab: Lab) -> None:
         assert container.status in ("exited", "removed")
 
 
+def test_a_group_is_killed_by_hand_all_at_once_even_if_frozen(lab: Lab) -> None:
+    source = (
+        "import os, time\nfrom labkit import kernel\n"
+        "group = kernel.cgroup_top().child('mano').create()\nchildren = []\n"
+        "for _ in range(3):\n"
+        "    child = os.fork()\n"
+        "    if child == 0:\n"
+        "        group.add()\n"
+        "        time.sleep(60)\n"
+        "    children.append(child)\n"
+        "while set(children) - set(group.pids()):\n"
+        "    time.sleep(0.01)\n"
+        "group.write('cgroup.freeze', 1)\ngroup.write('cgroup.kill', 1)\n"
+        "print(*[os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])\n"
+        "while not group.remove():\n"
+        "    time.sleep(0.01)\n"
+    )
+    with lab.process("mano") as process:
+        assert said(process, source).split() == ["-9", "-9", "-9"]
+
+
 # ---- the account
 
 
