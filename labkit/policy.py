@@ -28,6 +28,9 @@ LOG_LEAST = 1 << 10
 class RestartPolicy:
     """Quando un container finito riparte da solo; ``max_retries`` 0 vuol dire senza limite.
 
+    Vale finché vive il laboratorio, che finendo porta con sé i suoi container. Perciò ``unless-stopped`` qui è come
+    ``always``: la differenza, in Docker, si vede quando riparte il motore.
+
     >>> RestartPolicy.parse("on-failure:3")
     RestartPolicy(name='on-failure', max_retries=3)
     """
