@@ -148,7 +148,9 @@ def become_supervisor(config: dict[str, Any], wire: socket.socket, door: socket.
     status = 70
     try:
         if "cgroup" in config:
-            labgroup.enter(LabGroup.from_json(config["cgroup"]))
+            lab = LabGroup.from_json(config["cgroup"])
+            labgroup.enter(lab)
+            config["cgroup"] = lab.to_json() | {"name": config["cgroup"]["name"]}
         serve_lab(config, wire, door, guard)
         status = 0
     except LabError as error:

@@ -207,9 +207,19 @@ def leave(lab: LabGroup) -> None:
 
 
 def enter(lab: LabGroup) -> None:
-    """Nel supervisore appena nato: entra nel gruppo, e da qui in poi il gruppo è la radice che vede."""
-    if lab.group.parts:
-        lab.group.add()
+    """Nel supervisore appena nato: entra nel gruppo, e da qui in poi il gruppo è la radice che vede.
+
+    Dove il kernel non lo lascia entrare il laboratorio nasce lo stesso, senza quei limiti.
+    """
+    entered = []
+    for part in lab.group.parts:
+        try:
+            Cgroup((part,)).add()
+            entered.append(part)
+        except OSError as problem:
+            lab.reasons |= dict.fromkeys(part.controllers or ("cgroup",), from_os_error(problem).message)
+    lab.group = Cgroup(tuple(entered))
+    if entered:
         libc.unshare(libc.CLONE_NEWCGROUP)
 
 

@@ -107,6 +107,13 @@ def test_the_scope_is_asked_for_this_process_and_delegated(systemd: Path, monkey
 # ---- what crosses to the supervisor
 
 
+def test_a_group_that_cannot_be_entered_is_given_up_with_its_reason(tmp_path: Path) -> None:
+    lab = LabGroup(Cgroup((Hierarchy(2, ("memory",), str(tmp_path / "non-c-è")),)))
+    labgroup.enter(lab)
+    assert lab.group.parts == ()
+    assert "ENOENT" in lab.reasons["memory"]
+
+
 def test_the_group_crosses_as_data() -> None:
     lab = LabGroup(Cgroup((Hierarchy(2, ("memory",), "/x/labkit-1"),)), {"io": "perché no"})
     again = LabGroup.from_json(lab.to_json())
