@@ -310,7 +310,8 @@ class Lab:
         """Che cosa è successo fin qui, come in ``docker events``.
 
         ``since`` e ``until`` sono un istante (secondi Unix, ``datetime``, testo ISO 8601) o quanto tempo fa
-        (``"5m"``). ``filters`` sceglie: ``{"container": "web", "event": ["die", "start"]}``.
+        (``"5m"``), sull'orologio del laboratorio: quello di una macchina virtuale può scostarsi di qualche decimo di
+        secondo. ``filters`` sceglie: ``{"container": "web", "event": ["die", "start"]}``.
         """
         return [Event(**row) for row in self._events(False, since, until, filters).result]
 
