@@ -261,12 +261,16 @@ class Lab:
         È questa macchina; se il laboratorio vive in una macchina virtuale è quella, finché è accesa.
         Solleva :class:`~labkit.errors.CommandError` se il comando non parte.
         """
-        if self.mode == "vm" and not self.closed:
-            with self.process() as witness:
-                return witness.run(command, quiet=True).output
         words = options.command(command)
         if not words:
             raise InvalidError("outside ha bisogno di un comando.", "lab.outside('ps -e')")
+        if self.mode == "vm" and not self.closed:
+            with self.process() as witness:
+                done = witness.run(words, quiet=True)
+            if done.exit_code in (126, 127) and not done.output:
+                why = "nella macchina virtuale non c'è" if done.exit_code == 127 else "non si può eseguire"
+                raise CommandError(f"Il comando «{words[0]}» non parte: {why}.")
+            return done.output
         try:
             return subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True).stdout
         except OSError as problem:

@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import socket
+import time
 from typing import Any
 
 from labkit import rundir
@@ -136,6 +137,7 @@ class Bridge:
     def _message(self, message: dict[str, Any]) -> None:
         """Il supervisore, là dentro, vuole una porta dell'host, o non la vuole più."""
         if "ready" in message:
+            self.mux.tell(now=time.time())
             return
         if "unlisten" in message:
             listener = self.ports.pop(message["unlisten"], None)

@@ -50,7 +50,8 @@ def test_the_images_that_need_no_download_have_a_name(lab: Lab) -> None:
 
 def test_what_is_asked_outside_is_not_asked_to_a_container(lab: Lab) -> None:
     assert lab.outside("echo due parole") == "due parole\n"
-    assert lab.outside(["readlink", "/proc/self/ns/pid"]).strip() == os.readlink("/proc/self/ns/pid")
+    seen = lab.outside(["readlink", "/proc/self/ns/pid"]).strip()
+    assert (seen == os.readlink("/proc/self/ns/pid")) is (lab.mode != "vm")  # a machine has processes of its own
     with pytest.raises(CommandError, match="Il comando «non-c-e» non parte"):
         lab.outside("non-c-e")
     with pytest.raises(InvalidError, match="ha bisogno di un comando"):

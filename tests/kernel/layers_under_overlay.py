@@ -95,4 +95,5 @@ def main(mode: str, base: str) -> None:
     print(json.dumps([described(f"{base}/plain"), before, changed, again]))
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])
