@@ -7,7 +7,7 @@ nella versione 1 lo traduce :mod:`labkit.kernel.cgroups`, e il piano dice il fil
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from labkit.engine.operation import Context, Operation
@@ -170,11 +170,16 @@ def supported(cgroup: Cgroup, limits: Limits, reasons: dict[str, str]) -> tuple[
 
     ``reasons`` dice perché manca un controllore.
     """
-    kept, lines = limits, []
-    for name, file in NEEDS.items():
-        if getattr(limits, name) == getattr(UNLIMITED, name) or cgroup.offers(file):
-            continue
-        kept = Limits.from_json({**kept.__dict__, name: getattr(UNLIMITED, name)})
+    missing = {
+        name: file
+        for name, file in NEEDS.items()
+        if getattr(limits, name) != getattr(UNLIMITED, name) and not cgroup.offers(file)
+    }
+    # memory_swap is a sum with memory: without the one there is not the other.
+    gone = {*missing, "memory_swap"} if "memory" in missing else set(missing)
+    kept = replace(limits, **{name: getattr(UNLIMITED, name) for name in gone})
+    lines = []
+    for name, file in missing.items():
         why, remedy = reason(file, reasons)
         lines.append(f"Il limite {name} qui non vale: {why}. Rimedio: {remedy}")
     return kept, tuple(lines)

@@ -99,12 +99,13 @@ def _second_home(own: str, name: str) -> tuple[str, str]:
         return (own, "") if _writable(own) else ("", "nei cgroup può scrivere solo root")
     if _is_root(own) and _writable(own):
         return own, ""
+    unusable = "lo scope dato da systemd non si può usare"
     why = _ask_systemd(name)
     if not why and (given := _own_folder()) and _writable(given) and not _others(given):
         return given, ""
     usable = [folder for folder in above if _writable(folder) and (_is_root(folder) or not _others(folder))]
     best = max(usable, key=lambda folder: len(cgroups.offered(folder)), default="")  # the nearest of equals
-    return (best, "") if best else ("", f"serve un cgroup delegato a questo utente, e {why}")
+    return (best, "") if best else ("", f"serve un cgroup delegato a questo utente, e {why or unusable}")
 
 
 def _writable(folder: str) -> bool:

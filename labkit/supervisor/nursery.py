@@ -232,8 +232,12 @@ class Nursery:
         if group is None:
             return self._birth(Plan(()), Plan(()), None, None)
         lab = Plan((MakeCgroup(group),))
-        lab.run(Context())
-        return self._birth(lab, Plan((JoinCgroup(group),)), None, group)
+        try:
+            lab.run(Context())
+            return self._birth(lab, Plan((JoinCgroup(group),)), None, group)
+        except BaseException:
+            lab.rollback(Context())
+            raise
 
     def _expected_birth(self, expectation: Expectation) -> Unborn:
         place = self._place(expectation.spec.network)
@@ -256,8 +260,7 @@ class Nursery:
             began = time.perf_counter_ns()
             pid, pidfd = libc.clone3(namespaces.flags(CONTAINER_NAMESPACES))
             if pid == 0:
-                clean_child(stdio, (theirs.fileno(), context.netlink.fileno()))
-                wait(known, context, theirs)
+                wait(known, context, theirs, stdio)
             return Unborn(pid, pidfd, mine, lab, (time.perf_counter_ns() - began) / 1000, place, group)
         except BaseException:
             mine.close()
@@ -268,9 +271,11 @@ class Nursery:
             stdio.close_child()
 
 
-def wait(known: Plan, context: Context, channel: socket.socket) -> NoReturn:
+def wait(known: Plan, context: Context, channel: socket.socket, stdio: Stdio) -> NoReturn:
     """Nel nascituro: fa quello che già sa, aspetta l'ordine e diventa quel container; se il filo si chiude finisce."""
     try:
+        assert context.netlink is not None
+        clean_child(stdio, (channel.fileno(), context.netlink.fileno()))
         rehearse()
         forget_imports()
         known.run(context)

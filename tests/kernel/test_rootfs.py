@@ -105,7 +105,8 @@ def test_what_was_written_goes_with_the_container(lab: Lab, nothing_half_made: N
     container = lab.run(
         "busybox", ["sh", "-c", "mkdir -p /a/b/c; echo x > /a/b/c/d; ln -s /etc /a/e; sleep 60"], detach=True
     )
-    assert container.exec("cat /a/b/c/d", quiet=True).output == "x\n"
+    wait = "until [ -L /a/e ]; do sleep 0.01; done; cat /a/b/c/d"
+    assert container.exec(["sh", "-c", wait], quiet=True).output == "x\n"
     container.rm(force=True)
 
 

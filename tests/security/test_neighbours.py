@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -111,8 +112,12 @@ def test_a_process_made_by_hand_has_nothing_of_the_notebooks_environment(lab: La
         process.close()
 
 
-def test_a_link_left_by_someone_else_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    elsewhere, trap = tmp_path / "altrove", tmp_path / "labkit"
+def test_a_link_left_by_someone_else_is_not_followed(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    short = Path(tempfile.mkdtemp(dir="/tmp"))  # a socket's name has at most 107 bytes
+    request.addfinalizer(lambda: shutil.rmtree(short))
+    elsewhere, trap = short / "altrove", short / "labkit"
     elsewhere.mkdir()
     trap.symlink_to(elsewhere)
     monkeypatch.setenv("LABKIT_RUN", str(trap))

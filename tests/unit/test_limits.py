@@ -151,6 +151,15 @@ def test_a_limit_that_cannot_be_had_leaves_and_says_why() -> None:
     assert line.startswith("Il limite memory qui non vale: lo scrive solo root. Rimedio: ")
 
 
+def test_where_there_is_no_memory_controller_the_sum_with_swap_goes_too() -> None:
+    kept, lines = supported(Cgroup(()), Limits(memory=16 * MIB, memory_swap=16 * MIB), {"": "lo scrive solo root"})
+    assert kept == UNLIMITED
+    assert [line.split(":")[0] for line in lines] == [
+        "Il limite memory qui non vale",
+        "Il limite memory_swap qui non vale",
+    ]
+
+
 def test_on_version_one_there_is_no_file_for_dying_together() -> None:
     group = Cgroup((Hierarchy(1, ("memory", SWAP), "/x/memory"),))
     files = [operation.setting.file for operation in limit_operations(group, Limits(memory=64 * MIB))]
