@@ -1,5 +1,7 @@
 """Dai limiti scritti come in Docker alle operazioni sui cgroup: fare il gruppo, limitarlo, entrarci.
 
+Che cosa è un limite, e come si scrive, lo dice :mod:`labkit.limits`.
+
 :func:`settings` è pura: un limite diventa il file e il valore della versione 2. Dove il controllore sta
 nella versione 1 lo traduce :mod:`labkit.kernel.cgroups`, e il piano dice il file che si scrive davvero.
 """
@@ -41,7 +43,9 @@ class Setting:
 
 
 def settings(limits: Limits, before: Limits = UNLIMITED) -> tuple[Setting, ...]:
-    """I file da scrivere per passare da ``before`` a ``limits``, nell'ordine.
+    """I file da scrivere per passare da ``before`` a ``limits``, nell'ordine in cui vanno scritti.
+
+    Prima ``memory.max``: nella versione 1 il totale con lo swap si calcola da lui.
 
     >>> settings(Limits(cpus=0.5))
     (Setting(file='cpu.max', value='50000 100000', meaning='0.5 CPU per volta'),)
@@ -138,6 +142,7 @@ class JoinCgroup(Operation):
     """Il processo entra nel gruppo, e con lui i figli che farà.
 
     Con ``view`` prende anche un namespace cgroup nuovo, di cui il gruppo è la radice (cgroup_namespaces(7)).
+    L'annullamento torna nel gruppo di prima; il namespace nuovo resta, perché il kernel non lo disfa.
     """
 
     cgroup: Cgroup
@@ -161,7 +166,7 @@ class JoinCgroup(Operation):
 def limit_operations(cgroup: Cgroup, limits: Limits, before: Limits = UNLIMITED) -> list[SetLimit]:
     """Le operazioni per passare da ``before`` a ``limits``: per un container nuovo, da nessun limite."""
     there, back = settings(limits, before), settings(before, limits)
-    pairs = zip(there, back, strict=True)
+    pairs = zip(there, back, strict=True)  # settings() names the same files, in the same order, both ways
     return [SetLimit(cgroup, setting, old.value) for setting, old in pairs if cgroup.offers(setting.file)]
 
 

@@ -1,12 +1,14 @@
 """Il cgroup del laboratorio: dove il guardiano lo può fare, come il supervisore ci entra, che cosa manca.
 
-Il gruppo si chiama ``labkit-PID-NASCITA``, con il guardiano che lo ha fatto, ed è scritto in ``lab.json``
-prima che esista. Quando il laboratorio finisce lo toglie il guardiano; se è stato ucciso, il prossimo
-laboratorio (:mod:`labkit.rundir`). Una cartella che labkit non ha fatto non si tocca mai.
+Il gruppo si chiama ``labkit-PID-NASCITA``, dove PID e NASCITA sono del guardiano che lo ha fatto (in una
+macchina virtuale soltanto ``labkit``), ed è scritto in ``lab.json`` prima che esista. Quando il laboratorio
+finisce lo toglie il guardiano; se è stato ucciso, il prossimo laboratorio (:mod:`labkit.rundir`). Una
+cartella che labkit non ha fatto non si tocca mai.
 
-Dove può stare: nel gruppo di chi ha aperto il laboratorio, o nel più vicino fra quelli che lo contengono
-e che questo utente può scrivere. Nella versione 2 chi ha figli con dei limiti non può tenere processi: perciò
-si chiede prima a systemd uno *scope* delegato, che è il modo giusto di averne uno.
+Dove può stare: nella versione 1, nel gruppo di chi ha aperto il laboratorio. Nella 2 chi ha figli con dei
+limiti non può tenere processi; perciò si prova, nell'ordine: la radice vera, se siamo lì; uno *scope*
+delegato chiesto a systemd; fra i gruppi che contengono il nostro e che si possono scrivere, quello con più
+controllori (a parità, il più vicino).
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ class LabGroup:
     """Il gruppo del laboratorio, e perché manca quello che manca.
 
     ``reasons`` va dal nome del controllore alla frase; ``""`` vale per tutti gli altri, ``cgroup`` per la versione 2.
-    ``guard_leaf`` è la foglia in cui si sposta il guardiano, se il gruppo nasce accanto a lui.
+    ``guard_leaf`` è la foglia in cui si sposta il guardiano, se il gruppo nasce accanto a lui: serve solo a lui, e sul
+    filo non viaggia.
     """
 
     group: Cgroup = field(default_factory=lambda: Cgroup(()))
@@ -73,7 +76,7 @@ def choose(name: str) -> LabGroup:
     elif parts[-1].version == 1:
         lab.reasons["cgroup"] = "questa macchina non ha montata la versione 2 dei cgroup"
     else:
-        home, why = _second_home(parts[-1].folder, name)
+        home, why = _home_in_version_2(parts[-1].folder, name)
         given = cgroups.offered(home) if home else ()
         if home:
             chosen.append(Hierarchy(2, given, f"{home}/{name}"))
@@ -90,7 +93,7 @@ def _own_folder() -> str:
     return next((part.folder for part in cgroups.hierarchies() if part.version == 2), "")
 
 
-def _second_home(own: str, name: str) -> tuple[str, str]:
+def _home_in_version_2(own: str, name: str) -> tuple[str, str]:
     """La cartella della versione 2 in cui fare il gruppo, o perché non c'è."""
     above = [own]
     while os.path.exists(f"{os.path.dirname(above[-1])}/cgroup.procs"):
@@ -115,12 +118,13 @@ def _writable(folder: str) -> bool:
 
 
 def _is_root(folder: str) -> bool:
-    """La radice vera della versione 2 è la sola senza ``cgroup.type``, e la sola che può tenere processi e figli."""
+    """La radice vera della versione 2 è la sola senza ``cgroup.type``, e la sola che può tenere processi e figli
+    con dei limiti."""
     return not os.path.exists(f"{folder}/cgroup.type")
 
 
 def _others(folder: str) -> list[int]:
-    """I processi del gruppo, tranne chi chiama."""
+    """I processi del gruppo, tranne chi chiama; ``[0]`` se non si può leggere: nel dubbio c'è qualcuno."""
     try:
         with open(f"{folder}/cgroup.procs", encoding="ascii") as file:
             return [int(line) for line in file if int(line) != os.getpid()]
@@ -242,7 +246,7 @@ def settle(lab: LabGroup) -> None:
         if part.version == 2:
             Cgroup((part.child(LEAF),)).create().add()
             cgroups.grant(part.folder, cgroups.offered(part.folder))
-    lab.group = _mine(covers)
+    lab.group = _mine(covers)  # again: what its children may have has just changed
 
 
 def _mine(covers: Collection[str]) -> Cgroup:
@@ -250,7 +254,7 @@ def _mine(covers: Collection[str]) -> Cgroup:
     return Cgroup(tuple(part for part in cgroups.top().parts if part.folder in covers))
 
 
-#: What a lab can limit: key, title, the file that does it.
+#: Che cosa un laboratorio può limitare: chiave, titolo, il file che lo fa (lo stesso di ``engine.limits.NEEDS``).
 _FEATURES = (
     ("memory", "limite di memoria", "memory.max"),
     ("memory_swap", "limite di swap", "memory.swap.max"),

@@ -8,7 +8,8 @@ chi sarà il container. Il piano resta quello di sempre: le operazioni già fatt
 uguali, e il loro costo è quello vero.
 
 Invariante: un nascituro diventa un container solo, o finisce senza essere diventato niente. Fino all'ordine
-non sa niente di nessun container, e quello che ha preparato non lo ha mai usato nessuno.
+sa solo immagine, rete e capability, non il nome, il comando o l'ambiente; quello che ha preparato non lo ha mai usato
+nessuno.
 """
 
 from __future__ import annotations
@@ -50,7 +51,11 @@ _PATIENCE = 2.0
 
 @dataclass(frozen=True)
 class Expectation:
-    """Che container ci si aspetta: l'immagine (com'è adesso sul disco), la rete, le capability."""
+    """Che container ci si aspetta: l'immagine (le cartelle dei suoi strati come sono adesso), la rete, le capability.
+
+    Invariante: c'è ogni campo della descrizione da cui dipende un'operazione fatta in anticipo
+    (:func:`labkit.engine.container.common`). Chi ne aggiunge una aggiunge qui il suo campo.
+    """
 
     spec: ContainerSpec
     image: ImageRoot
@@ -82,9 +87,10 @@ class Unborn:
     place: Placement | None = None
     group: Cgroup | None = None
 
-    def ready(self) -> bool:
+    def await_ready(self) -> bool:
         """Se ha fatto quello che sapeva e aspetta; chi non ha finito si aspetta, perché è comunque più avanti.
 
+        Si chiama una volta sola, perché consuma la sua risposta; ferma il ciclo al massimo ``_PATIENCE`` secondi.
         ``False`` se non c'è riuscito: chi chiede quel container lo farà da capo, e saprà perché.
         """
         said = select.select([self.channel], [], [], _PATIENCE)[0]
@@ -121,7 +127,7 @@ class Unborn:
 
 
 def wanted() -> int:
-    """Quanti attesi si vogliono: ``LABKIT_WARM``, da 0 (ogni avvio è a freddo) a :data:`MOST_EXPECTED`."""
+    """Quanti attesi si vogliono: ``LABKIT_WARM``, da 0 (resta solo quello qualunque) a :data:`MOST_EXPECTED`."""
     text = os.environ.get("LABKIT_WARM", "") or str(EXPECTED)
     if not text.isascii() or not text.isdecimal() or int(text) > MOST_EXPECTED:
         raise InvalidError(
@@ -164,13 +170,13 @@ class Nursery:
         self._abandon(dead)
         while self._expected:
             unborn = self._expected.pop(0)
-            if unborn.ready() and unborn.place:
+            if unborn.await_ready() and unborn.place:
                 self._promised[unborn.place.folder] = unborn
                 return unborn.place
             self._abandon([unborn])
         place = self._place(spec.network)
         anyone, self._anyone = self._anyone, None
-        if anyone and anyone.ready():
+        if anyone and anyone.await_ready():
             place = replace(place, group=anyone.group)
             self._promised[place.folder] = anyone
         elif anyone:
@@ -188,7 +194,10 @@ class Nursery:
         return {unborn.group.name for unborn in everyone if unborn.group}
 
     def give_up(self, place: Placement) -> bool:
-        """Il container di quel posto non nascerà: se il posto era promesso, chi lo aspettava finisce."""
+        """Il container di quel posto non nascerà: se il posto era promesso, chi lo aspettava finisce.
+
+        ``True`` se il posto era di un atteso, e quindi è già stato reso; se no lo rende chi chiama.
+        """
         unborn = self._promised.pop(place.folder, None)
         if unborn:
             self._abandon([unborn])
@@ -221,7 +230,8 @@ class Nursery:
             else:
                 return False
         except (LabError, OSError):
-            # No more processes, namespaces or addresses here: whoever asks for a container is told why.
+            # No more processes, namespaces or addresses here: whoever asks for a container is told why. From now on,
+            # for the life of this lab, nobody is born ahead.
             self._enabled = False
             return False
         return True
@@ -242,12 +252,12 @@ class Nursery:
     def _expected_birth(self, expectation: Expectation) -> Unborn:
         place = self._place(expectation.spec.network)
         lab, own = split(plan(expectation.spec, expectation.image, place))
-        layer = Plan(tuple(operation for operation in lab.operations if operation.lasting))
+        lasting = Plan(tuple(operation for operation in lab.operations if operation.lasting))
         try:
-            layer.run(Context())
-            return self._birth(layer, common(own), place, place.group)
+            lasting.run(Context())
+            return self._birth(lasting, common(own), place, place.group)
         except BaseException:
-            layer.rollback(Context())
+            lasting.rollback(Context())
             self._forget([place])
             raise
 
@@ -293,7 +303,7 @@ def wait(known: Plan, context: Context, channel: socket.socket, stdio: Stdio) ->
         context.secrets = fds[3] if len(fds) > 3 else -1
         operations, first_index = pickle.loads(order)
         own = Plan(operations, first_index)
-        own.inherit(known)
+        own.inherit(known)  # what is known is the beginning of every plan of this expectation (Expectation)
         become(own, context, channel)
     finally:  # nothing may unwind into the supervisor's loop
         os._exit(125)

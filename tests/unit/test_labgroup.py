@@ -31,7 +31,7 @@ def no_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def home(own: Path) -> tuple[str, str]:
-    return labgroup._second_home(str(own), "labkit-prova")
+    return labgroup._home_in_version_2(str(own), "labkit-prova")
 
 
 def test_the_root_of_version_two_is_a_good_place(tmp_path: Path) -> None:
