@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import html
 import os
 import shutil
@@ -10,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from labkit.client.italian import Parser
 from labkit.course.slides import page, run
 from labkit.course.slides.courses import Course, deck_paths, find_course, find_deck, read_courses
 from labkit.course.slides.deck import Deck, read
@@ -118,20 +118,20 @@ def live(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Il comando ``labkit slides``: restituisce il codice di uscita."""
-    parser = argparse.ArgumentParser(prog="labkit slides", description="Le presentazioni del corso.")
-    actions = parser.add_subparsers(dest="action", required=True, metavar="AZIONE")
+    parser = Parser(prog="labkit slides", description="Le presentazioni del corso.")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="AZIONE", title="azioni")
     making = actions.add_parser("build", help="costruisce i file HTML, che si aprono senza rete")
-    making.add_argument("deck", nargs="?", default="all", metavar="NN", help="un mazzo, o «all» per tutti")
-    making.add_argument("--out", type=Path, help="la cartella in cui scrivere (build/slides)")
-    making.add_argument("--corso", default="", help="i mazzi di un corso, con la pagina indice")
+    making.value("deck", nargs="?", default="all", metavar="NN", help="un mazzo, o «all» per tutti")
+    making.option("--out", type=Path, metavar="CARTELLA", help="la cartella in cui scrivere (build/slides)")
+    making.option("--corso", default="", metavar="NOME", help="i mazzi di un corso, con la pagina indice")
     showing = actions.add_parser("live", help="mostra un mazzo dal vivo in JupyterLab")
-    showing.add_argument("deck", metavar="NN", help="il mazzo")
-    showing.add_argument("folder", nargs="?", type=Path, metavar="CARTELLA", help="la cartella di chi insegna")
-    showing.add_argument("--no-browser", action="store_true", help="non aprire il browser")
-    showing.add_argument("--port", type=int, default=8888, help="la porta da provare per prima (%(default)s)")
+    showing.value("deck", metavar="NN", help="il mazzo")
+    showing.value("folder", nargs="?", type=Path, metavar="CARTELLA", help="la cartella di chi insegna")
+    showing.flag("--no-browser", help="non aprire il browser")
+    showing.option("--port", type=int, default=8888, metavar="PORTA", help="la porta da provare per prima (8888)")
     actions.add_parser("corsi", help="i corsi che si possono fare, con i tempi")
-    options = parser.parse_args(arguments)
     try:
+        options = parser.parse_args(arguments)
         if options.action == "build":
             build(options.deck, options.out, course=options.corso)
         elif options.action == "live":
