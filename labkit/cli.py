@@ -49,7 +49,7 @@ def slides(args: argparse.Namespace) -> int:
 
 
 def clean(args: argparse.Namespace) -> int:
-    """toglie quello che resta di laboratori morti (una macchina spenta di colpo), e niente altro"""
+    """toglie quello che resta di laboratori morti (una macchina spenta di colpo), e nient'altro"""
     from labkit.client.cleanup import clean as sweep
 
     return sweep(dry_run=args.dry_run, kernels=args.kernels)
@@ -201,7 +201,7 @@ COMMANDS: dict[str, tuple[Callable[[Parser], None], Command, str]] = {
     "pause": (arguments.names, _container_command("pause", "accounting"), "ferma i processi dove sono"),
     "unpause": (arguments.names, _container_command("unpause", "accounting"), "li fa ripartire da dove erano"),
     "update": (_options_of_update, _container_command("update", "accounting"), "cambia i limiti mentre gira"),
-    "stats": (_options_of_stats, _container_command("stats", "accounting"), "quanta memoria, CPU, disco usano adesso"),
+    "stats": (_options_of_stats, _container_command("stats", "accounting"), "quanta memoria, CPU e disco usano adesso"),
     "attach": (arguments.attach, _living("attach"), "si attacca a un programma che gira"),
     "wait": (arguments.names, _living("wait"), "aspetta che si fermi e scrive il codice di uscita"),
     "rename": (arguments.rename, _living("rename"), "cambia nome a un container"),

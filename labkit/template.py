@@ -86,8 +86,9 @@ class Template:
         if hole.how == "-":
             return value or hole.words
         if value is None or (hole.how == "?" and not value):
-            why = hole.words or ("non c'è" if value is None else "è vuota")
-            raise self._bad(hole.position, f"manca la variabile {hole.name}: {why}", f"env={{'{hole.name}': '…'}}")
+            why = hole.words or ("" if value is None else "è vuota")
+            missing = f"manca la variabile {hole.name}" + (f": {why}" if why else "")
+            raise self._bad(hole.position, missing, f"env={{'{hole.name}': '…'}}")
         return value
 
     def _pieces(self) -> Iterator[str | _Hole]:

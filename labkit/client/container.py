@@ -234,8 +234,8 @@ class Container:
     def update(self, **limits: Any) -> Limits:
         """Cambia i limiti mentre gira, come ``docker update``: ``update(memory="128m", cpus=1)``.
 
-        I nomi e i valori sono quelli di :meth:`~labkit.client.lab.Lab.run`; 0 toglie un limite. Torna i limiti che
-        valgono adesso; uno che qui non si può avere è detto su stderr.
+        I nomi e i valori sono quelli di :meth:`~labkit.client.lab.Lab.run`; 0 toglie un limite (Docker invece lo
+        ignora). Torna i limiti che valgono adesso; uno che qui non si può avere è detto su stderr.
         """
         unknown = sorted(set(limits) - set(LIMIT_NAMES))
         if unknown:

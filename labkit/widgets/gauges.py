@@ -47,7 +47,7 @@ class Gauges(Shell):
         self._lock = threading.RLock()
         self._stop = threading.Event()
         info = container.inspect()
-        self.limits = info.limits
+        self.limits = self._born = info.limits
         self.history: list[Stats] = []
         self.memory = _slider("Memoria", MEMORY, info.limits.memory)
         self.cpus = _slider("CPU", CPUS, info.limits.cpus)
@@ -69,7 +69,12 @@ class Gauges(Shell):
         return gauges.text(self._container.name, self.limits)
 
     def set(self, **limits: Any) -> None:
-        """Cambia un limite del container; se il kernel dice di no, la frase va sotto il disegno."""
+        """Cambia un limite del container; se il kernel dice di no, la frase va sotto il disegno.
+
+        Con la memoria cambia anche ``memory_swap``, così lo swap resta quello che il container aveva all'inizio.
+        """
+        if "memory" in limits:
+            limits.setdefault("memory_swap", _swap_for(limits["memory"], self._born))
         with self._lock:
             try:
                 self.limits = self._container.update(**limits)
@@ -106,6 +111,17 @@ class Gauges(Shell):
     def _watch(self, period: float) -> None:
         while not self._stop.wait(period) and self.look():
             pass
+
+
+def _swap_for(memory: int, born: Limits) -> int:
+    """``memory_swap`` da dare insieme a ``memory`` perché lo swap, da solo, resti quello di ``born``.
+
+    >>> _swap_for(64, Limits(memory=48 << 20, memory_swap=48 << 20))
+    64
+    """
+    if not memory:
+        return 0
+    return memory + born.memory_swap - born.memory if born.memory_swap > 0 else born.memory_swap
 
 
 def _slider(label: str, options: tuple[tuple[str, float], ...], value: float) -> Any:

@@ -65,16 +65,19 @@ def test_a_need_that_is_no_feature_is_refused() -> None:
 
 
 def test_the_ant_is_asked_for_its_limit(lab: Lab) -> None:
+    other = lab.run("busybox", "sleep 100", memory=f"{parameter('es-04-1')}m", detach=True)
+    refused(check("es-04-1", lab), "nessun container", "name='formica'")
+    other.rm(force=True)
     ended = lab.run("busybox", "true", name="formica", remove=False, detach=True)
     ended.wait()
-    refused(check("es-04-1", lab, ended), "finito", "detach=True")
+    refused(check("es-04-1", lab), "finito", "detach=True")
     ended.rm()
     free = lab.run("busybox", "sleep 100", name="formica", detach=True)
-    refused(check("es-04-1", lab, free), "nessun limite", "memory")
+    refused(check("es-04-1", lab), "nessun limite", "memory")
     free.update(memory=f"{parameter('es-04-1') + 1}m")
-    refused(check("es-04-1", lab, free), "un limite di", "memory")
+    refused(check("es-04-1", lab), "un limite di", "memory")
     free.update(memory=f"{parameter('es-04-1')}m")
-    assert check("es-04-1", lab, free).ok
+    assert check("es-04-1", lab).ok
 
 
 def test_the_brake_is_looked_for_on_a_program_that_runs(lab: Lab) -> None:

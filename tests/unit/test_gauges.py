@@ -80,8 +80,8 @@ class HandMadeContainer:
 
     name = "cavia"
 
-    def __init__(self) -> None:
-        self.limits = LIMITS
+    def __init__(self, limits: Limits = LIMITS) -> None:
+        self.limits = limits
         self.state = "running"
         self.error: Exception | None = None
         self.closed = False
@@ -122,6 +122,18 @@ def test_the_sliders_start_from_the_limits_and_change_them(container: HandMadeCo
     board.memory.value, board.cpus.value, board.pids.value = 16 * MIB, 0.1, 0
     assert container.limits == Limits(memory=16 * MIB, cpus=0.1, pids_limit=0)
     assert "16 MiB" in repr(board)
+    board.close()
+
+
+@pytest.mark.parametrize(("swap", "kept"), [(48 * MIB, 0), (64 * MIB, 16 * MIB), (0, None), (-1, None)])
+def test_the_memory_slider_leaves_the_swap_as_it_was(swap: int, kept: int | None) -> None:
+    container = HandMadeContainer(Limits(memory=48 * MIB, memory_swap=swap))
+    board = Gauges(container)
+    for memory in (64 * MIB, 16 * MIB, 0, 12 * MIB, 512 * MIB):
+        board.memory.value = memory
+        assert (container.limits.memory, board.drawing.problem) == (memory, "")
+        chosen = swap if kept is None else memory + kept
+        assert container.limits.memory_swap == (chosen if memory else 0)
     board.close()
 
 

@@ -88,7 +88,7 @@ def test_a_hole_has_three_forms(hole: str, env: dict[str, str], result: str) -> 
 @pytest.mark.parametrize(
     ("text", "env", "message"),
     [
-        ("a\n\nlisten ${PORTA};", {}, "sito.conf, riga 3: manca la variabile PORTA: non c'è."),
+        ("a\n\nlisten ${PORTA};", {}, "sito.conf, riga 3: manca la variabile PORTA."),
         ("${PORTA:?scrivi la porta}", {}, "sito.conf, riga 1: manca la variabile PORTA: scrivi la porta."),
         ("\n${PORTA:?}", {"PORTA": ""}, "sito.conf, riga 2: manca la variabile PORTA: è vuota."),
     ],

@@ -31,10 +31,17 @@ def _running(container: Container, name: str) -> Outcome:
     )
 
 
-def _ant(lab: Lab, container: Container) -> Outcome:
+def _ant(lab: Lab) -> Outcome:
     wanted = parameter("es-04-1") * _MIB
 
     def steps() -> Iterator[Outcome]:
+        yield expect(
+            any(c.name == "formica" for c in lab.ps(all=True)),
+            "un container di nome «formica»",
+            "nessun container con quel nome",
+            "Il nome è un'opzione di lab.run: name='formica'.",
+        )
+        container = lab.container("formica")
         yield _running(container, "formica")
         limit = container.stats().memory_limit
         yield expect(
@@ -126,7 +133,7 @@ EXERCISES = (
         hints=(
             "È un'opzione di lab.run, la stessa della sezione 3.",
             "Serve anche detach=True, se no la cella aspetta che il programma finisca.",
-            "formica = lab.run('busybox', ['sleep', '1000'], memory=f'{miei_mega}m', detach=True)",
+            "lab.run('busybox', ['sleep', '1000'], name='formica', memory=f'{miei_mega}m', detach=True)",
         ),
         check=_ant,
         needs="memory",
