@@ -61,7 +61,8 @@ class Part:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        workers = ("-n", str(self.workers), "--dist", "loadfile") if self.workers else ()
+        # In the order of the folders: the long files come first, and the short ones of tests/unit fill what is left.
+        workers = ("-n", str(self.workers), "--dist", "loadfile", "--no-loadscope-reorder") if self.workers else ()
         return (*workers, "-m", self.marks, *self.folders)
 
 
