@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import socket
 import struct
@@ -26,6 +27,7 @@ def port(request: pytest.FixtureRequest) -> Iterator[tuple[Address, socket.socke
     pid = os.fork()
     if pid == 0:
         try:
+            gc.disable()  # what the parent of this process no longer needs would be closed here, and counted
             server = behind.getsockname()
             behind.close()
             Forwarder(published, server).serve()
