@@ -16,6 +16,8 @@ from xml.etree import ElementTree
 Outcome = Literal["passed", "failed", "error", "skipped"]
 
 CGROUPS = Path("/sys/fs/cgroup")
+#: How much of the trace of a failed test is kept: where it stopped, and why.
+LINES = 12
 
 
 def cgroup_version(base: Path = CGROUPS) -> str:
@@ -33,6 +35,7 @@ class Case:
     message: str = ""
     backend: str = ""
     cgroup: str = ""
+    trace: str = ""
 
     @property
     def node(self) -> str:
@@ -56,18 +59,19 @@ def read(text: str) -> list[Case]:
 
 def _case(element: ElementTree.Element) -> Case:
     outcome: Outcome = "passed"
-    message = ""
+    message = trace = ""
     for tag, meaning in (("skipped", "skipped"), ("failure", "failed"), ("error", "error")):
         found = element.find(tag)
         # What is expected to fail, and does, has passed.
         if found is not None and found.get("type") != "pytest.xfail":
             outcome, message = meaning, found.get("message") or ""  # type: ignore[assignment]
+            trace = "\n".join((found.text or "").splitlines()[-LINES:])
     facts = {fact.get("name"): fact.get("value") or "" for fact in element.iter("property")}
     file = element.get("file") or ""
     module = file.removesuffix(".py").replace("/", ".")
     classes = (element.get("classname") or "").removeprefix(module).strip(".")
     name = "::".join([*filter(None, classes.split(".")), element.get("name") or ""])
-    return Case(file, name, outcome, message, facts.get("backend", ""), facts.get("cgroup", ""))
+    return Case(file, name, outcome, message, facts.get("backend", ""), facts.get("cgroup", ""), trace)
 
 
 def settle(first: Sequence[Case], again: Sequence[Case]) -> tuple[list[Case], list[Case]]:

@@ -68,13 +68,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Result:
-    """Com'è andata una parte; ``saved`` sono le prove fallite che, da sole, al secondo giro sono riuscite."""
+    """Com'è andata una parte; ``saved`` sono le prove fallite che, da sole, al secondo giro sono riuscite.
+
+    ``late`` è ciò che pytest ha detto se è uscito con un errore dopo prove tutte riuscite.
+    """
 
     part: Part
     cases: Sequence[Case]
     seconds: float
     exit_code: int
     saved: Sequence[Case] = ()
+    late: str = ""
 
     def count(self, *outcomes: str) -> int:
         return sum(case.outcome in outcomes for case in self.cases)
@@ -96,7 +100,7 @@ class Result:
         """Perché questa parte non va bene; vuoto se va bene."""
         if self.exit_code == NOTHING_COLLECTED or (self.exit_code == 0 and not self.passed):
             return "" if self.part.optional else "nessuna prova eseguita"
-        if self.failed or self.exit_code:
+        if self.failed or (self.exit_code and not self.late):
             return f"{self.failed} prove fallite" if self.failed else f"pytest è uscito con {self.exit_code}"
         if self.part.who == "uml" and not any(case.outcome == "passed" and case.cgroup == "v2" for case in self.cases):
             return "nessuna prova eseguita con i cgroup v2"
@@ -132,7 +136,9 @@ def run(part: Part, run_as: users.RunAs) -> Result:
         alone = dict.fromkeys(case.file if case.outcome == "error" else case.node for case in bad.values())
         code, again = execute(part, run_as, ("-m", part.marks, *alone))
         cases, saved = report.settle(cases, again)
-    return Result(part, cases, time.monotonic() - start, code, saved)
+    # An object that is found badly closed when pytest is already leaving: it is told, but every test has its verdict.
+    over = code == SOMETHING_FAILED and any(case.outcome == "passed" for case in cases) and not bad
+    return Result(part, cases, time.monotonic() - start, code, saved, last_words() if over else "")
 
 
 def execute(part: Part, run_as: users.RunAs, arguments: Sequence[str]) -> tuple[int, list[Case]]:
@@ -147,12 +153,33 @@ def execute(part: Part, run_as: users.RunAs, arguments: Sequence[str]) -> tuple[
     elif part.who == users.mode():
         file = REPORTS / "pytest.xml"
         file.unlink(missing_ok=True)
-        code = subprocess.call([*command, f"--junit-xml={file}"], cwd=ROOT)
+        code = shown([*command, f"--junit-xml={file}"])
         text = file.read_text() if file.exists() else ""
     else:
         # The plain user may write only in a home of its own: the report comes back on a descriptor.
         code, text = run_as.report(part.who, command)
     return code, report.read(text)
+
+
+def shown(command: Sequence[str]) -> int:
+    """Esegue un programma mostrando ciò che dice, e conservandolo per :func:`last_words`."""
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    with (
+        open(REPORTS / "pytest.log", "wb") as log,
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child,
+    ):
+        assert child.stdout is not None
+        while piece := os.read(child.stdout.fileno(), 1 << 16):
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
+            log.write(piece)
+    return child.returncode
+
+
+def last_words() -> str:
+    """La fine di ciò che ha detto l'ultimo pytest eseguito da qui; vuoto se non se ne è conservato niente."""
+    log = REPORTS / "pytest.log"
+    return "\n".join(log.read_text(errors="replace").splitlines()[-20:]) if log.exists() else ""
 
 
 def summary(results: list[Result], mine: users.Mode) -> int:
@@ -172,6 +199,7 @@ def summary(results: list[Result], mine: users.Mode) -> int:
             print(f"riuscita da sola al secondo giro ({result.part.who}): {case.node}: {case.message}")
     if mine != "root":
         print("Non eseguite: le prove come root e come gli altri tipi di utente. Per averle tutte: sudo make test")
+    tell_failed(results)
     problems = [(result.part, result.problem) for result in results if result.problem]
     for part, problem in problems:
         print(f"✘ {part.who}, {part.title}: {problem}")
@@ -194,6 +222,18 @@ def tell_skipped(results: list[Result]) -> None:
     for (who, file, why), functions in skips.items():
         times = f", {len(functions)} volte" if len(functions) > 1 else ""
         print(f"saltata ({who}{times}): {functions[0] if len({*functions}) == 1 else file}: {why}")
+
+
+def tell_failed(results: list[Result]) -> None:
+    """Di ogni prova fallita, dove e perché: in fondo, dove chi guarda arriva per primo."""
+    for result in results:
+        for case in result.cases:
+            if case.bad:
+                print(f"\n✘ {result.part.who}, {result.part.title}: {case.node}\n{case.trace or case.message}")
+        if result.late:
+            where = f"{result.part.who}, {result.part.title}"
+            print(f"\n⚠ {where}: dopo l'ultima prova, tutte riuscite, pytest è uscito con {result.exit_code}:")
+            print(result.late)
 
 
 def tell_where(results: list[Result]) -> None:

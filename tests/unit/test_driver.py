@@ -224,3 +224,26 @@ def test_a_file_says_which_test_was_where(driver, tmp_path, capsys):
     ]
     shown = [line.rsplit(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
     assert ["uml, direct, v2", "2"] in shown
+
+
+def test_what_failed_is_told_last_with_its_trace(driver, capsys):
+    bad = case("test_b", "failed", trace="riga 7\nE   no")
+    driver.summary([result(driver, case(), bad, code=1)], "root")
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[-6:-2] == ["", "✘ root, prova: tests/f.py::test_b", "riga 7", "E   no"]
+
+
+def test_an_error_after_the_last_test_is_told_and_does_not_fail_the_suite(driver, monkeypatch, capsys):
+    (driver.REPORTS / "pytest.log").write_text("in fondo\nqualcosa\n")
+    done, _ = played(driver, monkeypatch, (1, [case()]))
+    assert (done.problem, done.late) == ("", "in fondo\nqualcosa")
+    assert driver.summary([done], "root") == 0
+    assert "qualcosa" in capsys.readouterr().out
+    done, _ = played(driver, monkeypatch, (1, []))
+    assert done.problem == "nessuna prova eseguita" or "pytest è uscito con 1" in done.problem
+
+
+def test_what_a_part_says_is_shown_and_kept(driver, capfd):
+    assert driver.shown([sys.executable, "-c", "print('ciao'); raise SystemExit(3)"]) == 3
+    assert capfd.readouterr().out == "ciao\n"
+    assert driver.last_words() == "ciao"
