@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 
-from labkit.client import arguments
+from labkit.client import arguments, image_arguments
 from labkit.client.italian import Parser, natural, suggestion
 from labkit.errors import InvalidError, LabError
 from labkit.limits import LIMIT_NAMES
@@ -69,6 +69,10 @@ def _container_command(name: str, module: str = "commands") -> Command:
 
 def _living(name: str) -> Command:
     return _container_command(name, "living")
+
+
+def _image(name: str) -> Command:
+    return _container_command(name, "image_commands")
 
 
 def _print_json(value: object) -> None:
@@ -190,7 +194,7 @@ COMMANDS: dict[str, tuple[Callable[[Parser], None], Command, str]] = {
     "run": (_options_of_run, _container_command("run"), "crea un container e ci esegue un programma"),
     "exec": (_options_of_exec, _container_command("execute"), "esegue un altro programma in un container che gira"),
     "ps": (_options_of_ps, _container_command("ps"), "i container del laboratorio"),
-    "inspect": (arguments.names, _container_command("inspect", "inspection"), "tutto di un container, come JSON"),
+    "inspect": (arguments.inspect, _container_command("inspect", "inspection"), "tutto di un container o immagine"),
     "logs": (arguments.logs, _living("logs"), "quello che un container ha scritto"),
     "top": (arguments.name, _living("top"), "i processi di un container"),
     "create": (_options_of_create, _living("create"), "crea un container senza avviarlo"),
@@ -207,7 +211,19 @@ COMMANDS: dict[str, tuple[Callable[[Parser], None], Command, str]] = {
     "rename": (arguments.rename, _living("rename"), "cambia nome a un container"),
     "rm": (_options_of_rm, _container_command("rm"), "toglie container fermi"),
     "events": (arguments.events, _living("events"), "che cosa succede nel laboratorio, man mano"),
-    "images": (arguments.lab, _living("images"), "le immagini che si possono usare"),
+    "images": (image_arguments.images, _image("images"), "le immagini che ci sono già"),
+    "pull": (image_arguments.pull, _image("pull"), "prende un'immagine da un registro"),
+    "push": (image_arguments.push, _image("push"), "manda un'immagine a un registro"),
+    "tag": (image_arguments.tag, _image("tag"), "dà un altro nome a un'immagine"),
+    "rmi": (image_arguments.rmi, _image("rmi"), "toglie immagini"),
+    "history": (image_arguments.history, _image("history"), "i passi che hanno fatto un'immagine"),
+    "save": (image_arguments.save, _image("save"), "mette immagini in un file"),
+    "load": (image_arguments.load, _image("load"), "prende le immagini di un file"),
+    "import": (image_arguments.import_, _image("import_"), "fa un'immagine dal tar di una radice"),
+    "login": (image_arguments.login, _image("login"), "dice a un registro chi sei"),
+    "logout": (image_arguments.server, _image("logout"), "dimentica le credenziali di un registro"),
+    "image prune": (image_arguments.prune, _image("prune"), "toglie le immagini che non hanno più un nome"),
+    "system df": (image_arguments.nothing, _image("df"), "quanto posto occupano le immagini"),
     "clean": (_options_of_clean, clean, clean.__doc__ or ""),
     "slides": (_options_of_slides, slides, slides.__doc__ or ""),
 }
@@ -225,9 +241,10 @@ def help_page() -> str:
 
 def parse(argv: Sequence[str]) -> tuple[Command, argparse.Namespace]:
     """Il comando scelto e le sue opzioni; un errore è un :class:`~labkit.errors.InvalidError`."""
-    name, rest = argv[0], argv[1:]
+    size = 2 if " ".join(argv[:2]) in COMMANDS else 1
+    name, rest = " ".join(argv[:size]), argv[size:]
     if name not in COMMANDS:
-        near = suggestion(name, COMMANDS)
+        near = next((known for known in COMMANDS if known.startswith(f"{name} ")), "") or suggestion(name, COMMANDS)
         what = f"«{name}» non è un'opzione di labkit" if name.startswith("-") else f"labkit non ha il comando «{name}»"
         raise InvalidError(f"{what}.", f"labkit {near}" if near else "labkit --help")
     options, command, text = COMMANDS[name]
@@ -288,6 +305,7 @@ _SPELLINGS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\btemplates=\{'([^']*)': Path\('([^']*)'\)\}", r"--template \2:\1"),
     (r"-p '([^']*)'", r"-p \1"),
     (r"\blab\.ps\(all=True\)", "labkit ps -a"),
+    (r"\bplatform='([\w/]+)'", r"--platform \1"),
     (r"\blab\.run\('(\w+)', '([^']*)'\)", r"labkit run \1 \2"),
 )
 

@@ -25,6 +25,12 @@ def names(p: Parser) -> None:
     p.value("names", metavar="NOME", nargs="+", help="i container")
 
 
+def inspect(p: Parser) -> None:
+    lab(p)
+    p.option("--type", metavar="CHE COSA", choices=("container", "image"), default="", help="container o image")
+    p.value("names", metavar="NOME", nargs="+", help="container o immagini")
+
+
 def living(p: Parser) -> None:
     """Le opzioni di run e create su come vivrà il container."""
     p.option("--restart", metavar="REGOLA", help="no, on-failure[:N], always o unless-stopped")

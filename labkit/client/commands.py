@@ -19,6 +19,7 @@ from labkit.client.container import Container
 from labkit.client.environment import secret_options, template_options
 from labkit.client.lab import Lab, warn
 from labkit.client.wire import Channel
+from labkit.draw.words import ago
 from labkit.errors import ConflictError, InvalidError, LabError, NotFoundError
 from labkit.limits import LIMIT_NAMES
 from labkit.model import ContainerInfo, to_json
@@ -196,20 +197,6 @@ def _state(info: ContainerInfo) -> str:
         return "in pausa"
     states = {"created": "creato", "paused": "in pausa", "restarting": f"riparte ({info.exit_code})"}
     return states.get(info.state, f"finito ({info.exit_code})")
-
-
-def ago(seconds: float) -> str:
-    """Una durata come la direbbe una persona.
-
-    >>> ago(1), ago(75), ago(7300), ago(200000)
-    ('1 secondo', '1 minuto', '2 ore', '2 giorni')
-    """
-    for size, one, many in ((86400, "giorno", "giorni"), (3600, "ora", "ore"), (60, "minuto", "minuti")):
-        if seconds >= size:
-            count = int(seconds // size)
-            return f"{count} {one if count == 1 else many}"
-    count = max(0, int(seconds))
-    return f"{count} {'secondo' if count == 1 else 'secondi'}"
 
 
 def stop(args: argparse.Namespace) -> int:

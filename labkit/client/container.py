@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, overload
@@ -11,6 +10,7 @@ from labkit.backends.choice import tell
 from labkit.client import options, weight
 from labkit.client.environment import EnvFiles, Environment, env_files, environment
 from labkit.client.output import Logs, Result, clean, consume
+from labkit.client.table import Table
 from labkit.client.wire import Channel
 from labkit.errors import InvalidError, LabError, NotFoundError
 from labkit.limits import LIMIT_NAMES, Limits, Stats
@@ -300,7 +300,7 @@ def wait_result(channel: Channel, timeout: float | None, what: str) -> Any:
     return channel.result
 
 
-class ContainerList(Sequence[Container]):
+class ContainerList(Table, Sequence[Container]):
     """Una lista di container che si mostra come la tabella di ``docker ps``."""
 
     HEADER = ("NOME", "IMMAGINE", "COMANDO", "STATO", "PORTE")
@@ -332,17 +332,3 @@ class ContainerList(Sequence[Container]):
             )
             for info in self.infos
         ]
-
-    def __repr__(self) -> str:
-        table = [self.HEADER, *self.rows()]
-        widths = [max(len(row[column]) for row in table) for column in range(len(self.HEADER))]
-        lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table)
-        return "\n".join(line.rstrip() for line in lines)
-
-    def _repr_html_(self) -> str:
-        head = "".join(f"<th style='text-align:left'>{name}</th>" for name in self.HEADER)
-        body = "".join(
-            "<tr>" + "".join(f"<td style='text-align:left'>{html.escape(cell)}</td>" for cell in row) + "</tr>"
-            for row in self.rows()
-        )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -1,16 +1,20 @@
-"""``labkit inspect``: quello che il laboratorio sa di un container, nella forma di ``docker inspect``."""
+"""``labkit inspect``: quello che si sa di un container o di un'immagine, nella forma di ``docker inspect``."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 
+from labkit import rundir
 from labkit.client.commands import connect
 from labkit.client.container import Container
-from labkit.errors import LabError
+from labkit.client.images import Images
+from labkit.client.lab import Lab
+from labkit.errors import InvalidError, LabError, NotFoundError
 from labkit.model import ContainerInfo
 
 #: Come Docker scrive «mai».
@@ -18,17 +22,38 @@ _NEVER = "0001-01-01T00:00:00Z"
 
 
 def inspect(args: argparse.Namespace) -> int:
-    """``labkit inspect``: come ``docker inspect``, una lista JSON; chi non c'è si dice su stderr."""
+    """``labkit inspect``: come ``docker inspect``, una lista JSON; chi non c'è si dice su stderr.
+
+    Un nome è prima di un container del laboratorio, se ce n'è uno aperto, e poi di un'immagine.
+    """
     found, failed = [], 0
-    with connect(args.lab) as lab:
+    with ExitStack() as stack:
+        wanted = args.type == "container" or args.lab or (rundir.live() and args.type != "image")
+        lab = stack.enter_context(connect(args.lab)) if wanted else None
         for name in args.names:
             try:
-                found.append(docker_form(Container(lab, name).inspect()))
+                found.append(_found(lab, name, args.type))
             except LabError as problem:
                 print(problem, file=sys.stderr)
                 failed = 1
     print(json.dumps(found, ensure_ascii=False, indent=4))
     return failed
+
+
+def _found(lab: Lab | None, name: str, kind: str) -> dict[str, Any]:
+    if lab and kind != "image":
+        try:
+            return docker_form(Container(lab, name).inspect())
+        except NotFoundError:
+            if kind == "container":
+                raise
+    try:
+        return Images().image(name).inspect()
+    except (NotFoundError, InvalidError) as problem:  # a container's name may be none that an image could have
+        if kind == "image":
+            raise
+        remedy = "labkit ps -a, oppure labkit images" if lab else problem.remedy
+        raise NotFoundError(f"«{name}» non è né un container né un'immagine.", remedy) from None
 
 
 def docker_form(info: ContainerInfo) -> dict[str, Any]:

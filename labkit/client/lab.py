@@ -20,6 +20,7 @@ from labkit.backends.choice import candidates, tell
 from labkit.client import options, weight
 from labkit.client.console import Console
 from labkit.client.container import Container, ContainerList, feed
+from labkit.client.images import Images
 from labkit.client.output import Result, consume
 from labkit.client.plan import Plan
 from labkit.client.process import Held, Process
@@ -45,7 +46,7 @@ def current() -> Lab:
     raise NotFoundError("Nessun laboratorio è aperto in questo notebook.", "lab = Lab()")
 
 
-class Lab:
+class Lab(Images):
     """Un laboratorio: un albero di processi in namespace suoi, dove nascono container veri.
 
     Si apre con ``lab = Lab()`` oppure ``with Lab() as lab:``; finisce con :meth:`close`, alla fine del
@@ -218,10 +219,6 @@ class Lab:
         """Il conto di ogni container che gira, adesso: memoria, CPU, processi, dischi (come ``docker stats``)."""
         return [Stats.from_json(row) for row in self.wire.call("stats")]
 
-    def images(self) -> list[str]:
-        """Le immagini che si possono usare per nome."""
-        return list(self.wire.call("images"))
-
     def rootfs(self, image: str) -> str:
         """La cartella, vista dai processi del laboratorio, con lo strato più basso di un'immagine."""
         return str(self.wire.call("rootfs", image=image)[0]["lowers"][-1])
@@ -350,6 +347,8 @@ class Lab:
 
     def close(self) -> None:
         """Fa finire il laboratorio e aspetta che il kernel abbia distrutto tutto. Due volte non fa danno."""
+        for registry in self._registries:
+            registry.close()
         self._finalizer()
 
     def __enter__(self) -> Lab:

@@ -84,13 +84,6 @@ def top(args: argparse.Namespace) -> int:
     return 0
 
 
-def images(args: argparse.Namespace) -> int:
-    """``labkit images``: le immagini che si possono usare per nome."""
-    with connect(args.lab) as lab:
-        print("\n".join(lab.images()))
-    return 0
-
-
 def logs(args: argparse.Namespace) -> int:
     """``labkit logs``: i byte come il container li ha scritti, ognuno sul suo flusso."""
     with connect(args.lab) as lab:

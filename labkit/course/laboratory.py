@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, overload
 
 from labkit.client import lab, race
 from labkit.client.console import Console
+from labkit.client.images import Show
 
 if TYPE_CHECKING:
     from labkit.client.container import Container
@@ -82,6 +83,17 @@ class Lab(lab.Lab):
         from labkit.widgets.gauges import Gauges
 
         return Gauges(container)
+
+    def _view(self) -> Show:
+        try:
+            from IPython.display import display
+
+            from labkit.widgets.transfer import TransferView
+        except ImportError:  # no widgets here: words
+            return super()._view()
+        view = TransferView()
+        display(view)  # type: ignore[no-untyped-call]
+        return view.show
 
     def _starting(self, lab_id: str) -> None:
         if not self._show:

@@ -65,6 +65,23 @@ def count(amount: int, one: str, many: str) -> str:
     return f"{amount} {one if amount == 1 else many}"
 
 
+def ago(seconds: float) -> str:
+    """Una durata come la direbbe una persona.
+
+    >>> ago(1), ago(75), ago(7300), ago(200000)
+    ('1 secondo', '1 minuto', '2 ore', '2 giorni')
+    """
+    for size, one, many in (
+        (365 * 86400, "anno", "anni"), (30 * 86400, "mese", "mesi"), (86400, "giorno", "giorni"), (3600, "ora", "ore"),
+        (60, "minuto", "minuti"),
+    ):  # fmt: skip
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {one if count == 1 else many}"
+    count = max(0, int(seconds))
+    return f"{count} {'secondo' if count == 1 else 'secondi'}"
+
+
 def columns(text: str) -> int:
     """Quante colonne di terminale occupa il testo (due per gli ideogrammi)."""
     wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)

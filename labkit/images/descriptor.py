@@ -37,6 +37,7 @@ T = TypeVar("T")
 
 MANIFESTS = (MANIFEST, DOCKER_MANIFEST)
 INDEXES = (INDEX, DOCKER_INDEX)
+CONFIGS = (CONFIG, DOCKER_CONFIG)
 
 
 def is_foreign(media_type: str) -> bool:

@@ -22,36 +22,55 @@ _HUB = "registry-1.docker.io"
 _ACCEPT = ", ".join((media.MANIFEST, media.INDEX, media.DOCKER_MANIFEST, media.DOCKER_INDEX))
 
 
-def base_url(registry: str) -> str:
-    """Dove risponde un registro: https, e http solo se è questa macchina.
+def base_url(registry: str, plain: bool = False) -> str:
+    """Dove risponde un registro: https, e http solo se è questa macchina (o se chi lo usa lo ha scelto: ``plain``).
 
     >>> base_url("127.0.0.1:5000")
     'http://127.0.0.1:5000'
     """
     host = _HUB if registry == DEFAULT_REGISTRY else registry
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-    return f"{'http' if is_local(name.strip('[]')) else 'https'}://{host}"
+    return f"{'http' if plain or is_local(name.strip('[]')) else 'https'}://{host}"
 
 
 class Registry:
     """Un registro e le credenziali per usarlo; si può usare da più thread.
 
-    ``url`` è un altro posto che risponde al suo posto (uno specchio): a lui le credenziali non vanno.
+    ``url`` è un altro posto che risponde al suo posto (uno specchio): a lui le credenziali non vanno. ``plain``
+    vuol dire che chi lo usa sa che il registro parla in chiaro, come quello di una classe: neanche lì ci vanno.
     """
 
     def __init__(
-        self, name: str, *, url: str = "", credentials: Credentials | None = None, transport: Transport | None = None
+        self,
+        name: str,
+        *,
+        url: str = "",
+        plain: bool = False,
+        credentials: Credentials | None = None,
+        transport: Transport | None = None,
     ) -> None:
-        self.name, self.url = name, (url or base_url(name)).rstrip("/")
+        self.name, self.url = name, (url or base_url(name, plain)).rstrip("/")
         self.transport = transport or Transport()
         origin = Origin.of(self.url)
-        if origin.scheme == "http" and not origin.local:
+        clear = origin.scheme == "http" and not origin.local
+        if clear and not plain:
             raise InvalidError(
                 f"«{self.url}» è in chiaro: http va bene solo per questa macchina.", f"https://{origin.host}"
             )
         self._origin = origin
-        known = credentials or (None if url else stored_credentials(name))
+        known = credentials or (None if url or clear else stored_credentials(name))
         self._authorizer = Authorizer(self.transport, origin, known)
+
+    def check(self) -> None:
+        """Chiede al registro se risponde e se sa chi siamo (distribution-spec, «Determining Support»)."""
+        url = f"{self.url}/v2/"
+        for attempt in range(2):
+            with self.transport.patiently("GET", url, {}, secret=self._authorizer.header("")) as answer:
+                if answer.status == 401 and not attempt and self._authorizer.answer(answer, ""):
+                    continue
+                if answer.status != 200:
+                    raise self._refusal(answer, self.name)
+                return
 
     # ------------------------------------------------------------ manifests
 
@@ -184,7 +203,7 @@ class Registry:
         tail = f" Dice: «{said}»." if said else ""
         if status in (401, 403):
             why = f"Il registro {host} non ti lascia usare «{name}»: o non esiste, o bisogna dire chi sei.{tail}"
-            return RegistryError(why, f"docker login {'' if host == DEFAULT_REGISTRY else host}".strip(), status)
+            return RegistryError(why, f"labkit login {'' if host == DEFAULT_REGISTRY else host}".strip(), status)
         if status == 404:
             return RegistryError(f"Nel registro {host} non c'è «{name}».{tail}", "controlla il nome e il tag", status)
         if status == 429:
@@ -192,7 +211,7 @@ class Registry:
             when = f"fra {wait} secondi" if wait.isdigit() else "più tardi"
             return RegistryError(
                 f"Il registro {host} per adesso non ti dà altro: hai raggiunto il limite di download.{tail}",
-                f"riprova {when}; con un account il limite è più alto: docker login",
+                f"riprova {when}; con un account il limite è più alto: labkit login",
                 status,
             )
         kind = PassingError if status >= 500 else RegistryError

@@ -48,35 +48,50 @@ class Credentials:
 
 def stored_credentials(registry: str) -> Credentials | None:
     """Quelle che ``docker login`` ha conservato per ``registry``, se ci sono."""
-    folder = os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
-    path = f"{folder}/config.json"
-    try:
-        with open(path, "rb") as file:
-            config = json.loads(file.read(1 << 20))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, RecursionError):
-        raise LabError(
-            f"Non riesco a leggere le credenziali di Docker in {path}.", f"python3 -m json.tool {path}"
-        ) from None
-    keys = (
-        (_HUB_KEY, registry)
-        if registry == "docker.io"
-        else (registry, f"https://{registry}", f"https://{registry}/v1/")
-    )
-    helpers, store = _table(config, "credHelpers"), config.get("credsStore") if isinstance(config, dict) else None
-    for key in keys:
-        if helper := helpers.get(key) or (store if isinstance(store, str) else ""):
-            found = _ask_helper(str(helper), key)
-        else:
-            found = _from_auths(_table(config, "auths").get(key))
-        if found:
+    config = docker_config()
+    for key in server_names(registry):
+        helper = helper_for(config, key)
+        if found := _ask_helper(helper, key) if helper else _from_auths(_table(config, "auths").get(key)):
             return found
     return None
 
 
-def _table(config: Any, key: str) -> Mapping[str, Any]:
-    found = config.get(key) if isinstance(config, dict) else None
+def config_path() -> str:
+    """Il file di Docker con le credenziali: sotto ``DOCKER_CONFIG``, o ``~/.docker``."""
+    folder = os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
+    return f"{folder}/config.json"
+
+
+def docker_config() -> dict[str, Any]:
+    """Il contenuto di quel file; vuoto se non c'è."""
+    path = config_path()
+    try:
+        with open(path, "rb") as file:
+            config = json.loads(file.read(1 << 20))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError):
+        raise LabError(
+            f"Non riesco a leggere le credenziali di Docker in {path}.", f"python3 -m json.tool {path}"
+        ) from None
+    return config if isinstance(config, dict) else {}
+
+
+def server_names(registry: str) -> tuple[str, ...]:
+    """I nomi sotto cui Docker può avere scritto le credenziali di ``registry``; il primo è quello che usa adesso."""
+    if registry == "docker.io":
+        return _HUB_KEY, registry
+    return registry, f"https://{registry}", f"https://{registry}/v1/"
+
+
+def helper_for(config: Mapping[str, Any], server: str) -> str:
+    """Il programma che custodisce le credenziali di ``server``, o vuoto se stanno nel file."""
+    store = config.get("credsStore")
+    return str(_table(config, "credHelpers").get(server) or (store if isinstance(store, str) else ""))
+
+
+def _table(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = config.get(key)
     return found if isinstance(found, dict) else {}
 
 
@@ -93,21 +108,38 @@ def _from_auths(entry: Any) -> Credentials | None:
 
 
 def _ask_helper(helper: str, server: str) -> Credentials | None:
-    """Chiede a ``docker-credential-HELPER``, che parla JSON (docker-credential-helpers, README)."""
+    """Le credenziali che custodisce ``docker-credential-HELPER``, se ne ha per ``server``."""
+    said = run_helper(helper, "get", server)
+    if said is None:
+        return None
+    try:
+        found = json.loads(said)
+        name, secret = str(found["Username"]), str(found["Secret"])
+    except (ValueError, LookupError, TypeError):
+        raise _helpless(helper, server) from None
+    return Credentials(identity_token=secret) if name == "<token>" else Credentials(name, secret)
+
+
+def run_helper(helper: str, verb: str, text: str) -> bytes | None:
+    """Parla a ``docker-credential-HELPER`` (docker-credential-helpers, README): ``get``, ``store``, ``erase``.
+
+    ``None`` se dice di no: per ``get`` vuol dire che non ne ha, e le sue parole possono avere dentro un segreto.
+    """
     if not _HELPER.fullmatch(helper):
         raise LabError("Nella configurazione di Docker il nome dell'aiutante delle credenziali non è un nome.")
     program = f"docker-credential-{helper}"
     try:
-        done = subprocess.run([program, "get"], input=server.encode(), capture_output=True, timeout=30, check=False)
-        if done.returncode:
-            return None  # it says so when it has nothing for this server, and its words may hold a secret
-        found = json.loads(done.stdout)
-        name, secret = str(found["Username"]), str(found["Secret"])
+        done = subprocess.run([program, verb], input=text.encode(), capture_output=True, timeout=30, check=False)
     except FileNotFoundError:
         raise LabError(f"Le credenziali di Docker le custodisce {program}, che qui non c'è.", _WITHOUT) from None
-    except (subprocess.TimeoutExpired, ValueError, LookupError, TypeError):
-        raise LabError(f"{program} non ha saputo dire le credenziali.", f"echo {server} | {program} list") from None
-    return Credentials(identity_token=secret) if name == "<token>" else Credentials(name, secret)
+    except subprocess.TimeoutExpired:
+        raise _helpless(helper, text if verb == "get" else "") from None
+    return None if done.returncode else done.stdout
+
+
+def _helpless(helper: str, server: str) -> LabError:
+    program = f"docker-credential-{helper}"
+    return LabError(f"{program} non ha risposto bene sulle credenziali.", f"echo {server} | {program} list")
 
 
 def challenges(header: str) -> dict[str, dict[str, str]]:
@@ -138,6 +170,14 @@ def may_know(registry: str, realm: str) -> bool:
         return True
     above, under = sorted((registry, realm), key=len)
     return "." in above and not above.replace(".", "").isdigit() and under.endswith(f".{above}")
+
+
+def _name(origin: Origin) -> str:
+    """Come si scrive quel registro in ``labkit login``: niente per Docker Hub."""
+    if origin.host in _SIBLINGS:
+        return ""
+    usual = {"http": 80, "https": 443}[origin.scheme] == origin.port
+    return f" {origin.host}" if usual else f" {origin.host}:{origin.port}"
 
 
 class Authorizer:
@@ -179,7 +219,7 @@ class Authorizer:
             raise RegistryError(
                 f"Il registro {self._origin.host} vuole che le tue credenziali vadano a {origin.host}, che non è suo: "
                 "non le mando.",
-                f"se il registro è pubblico, prova senza credenziali: docker logout {self._origin.host}",
+                f"se il registro è pubblico, prova senza credenziali: labkit logout{_name(self._origin)}",
             )
         query = {"service": wanted.get("service", ""), "scope": scope or wanted.get("scope", "")}
         query = {key: value for key, value in query.items() if value}
@@ -199,7 +239,7 @@ class Authorizer:
             if answer.status in (400, 401, 403):
                 what = "non accetta le tue credenziali" if known else "vuole che tu dica chi sei"
                 raise RegistryError(
-                    f"Il registro {self._origin.host} {what}.", f"docker login {self._origin.host}", answer.status
+                    f"Il registro {self._origin.host} {what}.", f"labkit login{_name(self._origin)}", answer.status
                 )
             if answer.status != 200:
                 raise RegistryError(

@@ -85,6 +85,8 @@ def _inside(address: str) -> bool:
 
 def check_move(start: Origin, target: Origin, what: str) -> None:
     """Rifiuta un passaggio pericoloso da ``start`` a ``target``; ``what`` lo racconta («il rinvio»)."""
+    if target == start:  # whoever chose the registry has chosen this
+        return
     if target.scheme == "http" and not target.local:
         raise RegistryError(f"Il registro {start.host} con {what} manda in chiaro (http) a {target.host}: non ci vado.")
     if start.scheme == "https" and target.scheme == "http":

@@ -41,7 +41,8 @@ def pull(
         return _Pull(store, registry, reference, platform, watch).run()
     for url in (mirrors or {}).get(reference.registry, ()):
         try:
-            return _pull_from(store, Registry(reference.registry, url=url), reference, platform, watch)
+            mirror = Registry(reference.registry, url=url, plain=True)  # whoever wrote http:// there, chose it
+            return _pull_from(store, mirror, reference, platform, watch)
         except (RegistryError, InvalidError):  # a mirror may be incomplete, or wrong: the registry itself decides
             continue
     return _pull_from(store, Registry(reference.registry), reference, platform, watch)
@@ -92,7 +93,7 @@ class _Pull:
             raise LabError(
                 f"Il disco è troppo pieno per «{self._reference.familiar}»: servono {needed >> 20} MiB, "
                 f"e ce ne sono {free >> 20}.",
-                "df -h, e poi: labkit prune",
+                "df -h, e poi: labkit image prune",
             )
 
     def _manifest(self) -> Manifest:
@@ -107,11 +108,11 @@ class _Pull:
 
     def _blob(self, blob: Descriptor) -> None:
         if self._store.blobs.has(blob):
-            self._watch(Progress(blob.digest, "exists", blob.size, blob.size))
+            self._watch(Progress(blob, "exists", blob.size))
             return
         with self._store.blobs.partial(blob, self._registry.transport.check) as partial:
             if partial is None:  # another laboratory has just fetched it
-                self._watch(Progress(blob.digest, "exists", blob.size, blob.size))
+                self._watch(Progress(blob, "exists", blob.size))
                 return
             attempt = 0
             while partial.offset < blob.size or not blob.size:
@@ -123,7 +124,7 @@ class _Pull:
                             partial.restart()
                         for piece in answer.pieces(blob.size - partial.offset):
                             partial.write(piece)
-                            self._watch(Progress(blob.digest, "moving", partial.offset, blob.size))
+                            self._watch(Progress(blob, "moving", partial.offset))
                     if partial.offset < blob.size:
                         raise PassingError(
                             f"Il registro {self._registry.name} ha smesso a metà di {blob.digest.short}."
@@ -137,4 +138,4 @@ class _Pull:
                         raise
                     self._registry.transport.back_off(attempt)
             partial.commit()
-        self._watch(Progress(blob.digest, "done", blob.size, blob.size))
+        self._watch(Progress(blob, "done", blob.size))

@@ -69,13 +69,13 @@ class _Push:
     def blob(self, blob: Descriptor) -> None:
         repository, registry = self._reference.repository, self._registry
         if registry.has_blob(repository, blob):
-            self.watch(Progress(blob.digest, "exists", blob.size, blob.size))
+            self.watch(Progress(blob, "exists", blob.size))
             return
         for attempt in range(1, TRIES + 1):
             try:
                 location = self._start(blob, self._elsewhere.get(blob.digest, "") if attempt == 1 else "")
                 if not location:
-                    self.watch(Progress(blob.digest, "mounted", blob.size, blob.size))
+                    self.watch(Progress(blob, "mounted", blob.size))
                     return
                 with self._store.blobs.open(blob) as file:
                     registry.finish_upload(
@@ -86,7 +86,7 @@ class _Push:
                 if attempt == TRIES:
                     raise
                 registry.transport.back_off(attempt)
-        self.watch(Progress(blob.digest, "done", blob.size, blob.size))
+        self.watch(Progress(blob, "done", blob.size))
 
     def _start(self, blob: Descriptor, source: str) -> str:
         """Comincia un invio; se l'altro deposito non si può leggere si manda come se non ci fosse."""
@@ -105,4 +105,4 @@ def _watched(file: BinaryIO, blob: Descriptor, watch: Watch, check: Callable[[],
         check()
         yield piece
         done += len(piece)
-        watch(Progress(blob.digest, "moving", done, blob.size))
+        watch(Progress(blob, "moving", done))

@@ -22,10 +22,17 @@ State = Literal["waiting", "exists", "moving", "mounted", "done"]
 class Progress:
     """Un blob che viaggia: ``done`` byte su ``total``."""
 
-    digest: Digest
+    blob: Descriptor
     state: State
     done: int
-    total: int
+
+    @property
+    def digest(self) -> Digest:
+        return self.blob.digest
+
+    @property
+    def total(self) -> int:
+        return self.blob.size
 
 
 Watch = Callable[[Progress], None]
@@ -45,7 +52,7 @@ def move_all(work: Callable[[Descriptor], None], blobs: Iterable[Descriptor], re
     """Fa ``work`` per ogni blob, alcuni alla volta; al primo errore, o a Ctrl-C, si ferma tutto."""
     wanted = list(dict.fromkeys(replace(blob, annotations={}, platform=None) for blob in blobs))
     for blob in wanted:
-        watch(Progress(blob.digest, "waiting", 0, blob.size))
+        watch(Progress(blob, "waiting", 0))
     pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="images-blob")
     jobs: list[Future[None]] = [pool.submit(work, blob) for blob in wanted]
     try:

@@ -185,19 +185,18 @@ class Store:
         with self.writing():
             self.name(self.find(source).descriptor, reference)
 
-    def remove(self, wanted: str) -> tuple[str, ...]:
+    def remove(self, wanted: str, force: bool = False) -> tuple[str, ...]:
         """Toglie un nome (``docker rmi``); con l'ultimo nome se ne va l'immagine, e ciò che usava solo lei.
 
-        Con un id toglie l'immagine se ha un nome solo. Torna ciò che ha tolto, come lo racconta Docker.
+        Con un id toglie l'immagine se ha un nome solo, o comunque con ``force``. Torna ciò che ha tolto, come lo
+        racconta Docker.
         """
         one = self.find(wanted)
         same = [other for other in self.images() if other.descriptor.digest == one.descriptor.digest]
         gone = [one] if one.reference and parse_quietly(wanted) == one.reference else same
         names = [other.reference.familiar for other in gone if other.reference]
-        if len(names) > 1:
-            raise ConflictError(
-                f"L'immagine {wanted} ha più nomi: {', '.join(names)}.", "togli prima i nomi, uno a uno"
-            )
+        if len(names) > 1 and not force:
+            raise ConflictError(f"L'immagine {wanted} ha più nomi: {', '.join(names)}.", f"labkit rmi {names[0]}")
         self._change(lambda listed: [other for other in listed if other not in gone])
         said = [f"Untagged: {name}" for name in names]
         if len(same) == len(gone):

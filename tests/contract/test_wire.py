@@ -131,7 +131,7 @@ def requests(draw: st.DrawFn) -> dict[str, Any]:
 def test_no_request_whatever_it_holds_ends_the_lab(lab: Lab, request: dict[str, Any]) -> None:
     with Lab.connect(lab.id) as visitor:
         visitor.wire.open(request["verb"], **request["args"])
-    assert lab.images() == ["busybox", "host"]
+    assert lab.wire.call("images") == ["busybox", "host"]
     for container in lab.ps(all=True):
         with contextlib.suppress(NotFoundError):  # being born, and not able to
             container.rm(force=True)
@@ -207,7 +207,7 @@ def test_bytes_for_nobody_are_dropped(raw: Raw) -> None:
 def test_a_visitor_that_leaves_in_the_middle_of_a_frame_does_no_harm(lab: Lab, raw: Raw) -> None:
     raw.sock.sendall(pack_json(Kind.CALL, 1, {"verb": "images", "args": {}})[:-3])
     raw.sock.close()
-    assert lab.images() == ["busybox", "host"]
+    assert lab.wire.call("images") == ["busybox", "host"]
 
 
 def test_an_attached_program_is_stopped_only_by_who_is_attached(lab: Lab, raw: Raw) -> None:

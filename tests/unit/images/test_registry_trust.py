@@ -522,7 +522,7 @@ def test_wrong_credentials_are_said_once_and_never_shown(server, store):
     with pytest.raises(RegistryError, match="bisogna dire chi sei") as problem:
         fetch(store, server, SECRET)
     assert len(server.seen) == 2
-    assert problem.value.remedy == f"docker login {server.address}"
+    assert problem.value.remedy == f"labkit login {server.address}"
     assert "segretissimo" not in repr(SECRET) + str(problem.value)
 
 

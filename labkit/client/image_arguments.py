@@ -1,0 +1,87 @@
+"""Le opzioni dei comandi sulle immagini, con i nomi di ``docker``: dichiarate qui, lette da :mod:`labkit.cli`.
+
+Questo modulo non porta con sé il client: la pagina d'aiuto parte subito.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from labkit.client.italian import Parser
+
+
+def _flag_value(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"vuole true o false, non «{text}»")
+    return text == "true"
+
+
+def _travelling(p: Parser) -> None:
+    p.flag("-q", "--quiet", help="non mostra i pezzi mentre viaggiano")
+    p.option("--tls-verify", metavar="true|false", type=_flag_value, default=True,
+             help="false: il registro è quello di una classe, e parla in chiaro")  # fmt: skip
+
+
+def pull(p: Parser) -> None:
+    _travelling(p)
+    p.option("--platform", metavar="SISTEMA/PROCESSORE", default="", help="per un'altra macchina: linux/arm64")
+    p.value("name", metavar="IMMAGINE", help="quale immagine: nginx, nginx:1.27, 127.0.0.1:5000/corso/prova")
+
+
+def push(p: Parser) -> None:
+    _travelling(p)
+    p.value("name", metavar="IMMAGINE", help="quale immagine")
+    p.value("target", metavar="NOME", nargs="?", help="con che nome mandarla (il suo)")
+
+
+def images(p: Parser) -> None:
+    p.flag("-q", "--quiet", help="solo gli id")
+
+
+def rmi(p: Parser) -> None:
+    p.flag("-f", "--force", help="con un id: toglie tutti i suoi nomi")
+    p.value("names", metavar="IMMAGINE", nargs="+", help="le immagini")
+
+
+def tag(p: Parser) -> None:
+    p.value("name", metavar="IMMAGINE", help="quale immagine")
+    p.value("target", metavar="NOME", help="il nome in più")
+
+
+def save(p: Parser) -> None:
+    p.option("-o", "--output", metavar="FILE", default="", help="in quale file (l'uscita del comando)")
+    p.value("names", metavar="IMMAGINE", nargs="+", help="le immagini")
+
+
+def load(p: Parser) -> None:
+    p.option("-i", "--input", metavar="FILE", default="", help="da quale file (l'ingresso del comando)")
+
+
+def import_(p: Parser) -> None:
+    p.option("-m", "--message", metavar="TESTO", default="", help="una nota nella storia dell'immagine")
+    p.option("--platform", metavar="SISTEMA/PROCESSORE", default="", help="per quale macchina (questa)")
+    p.value("file", metavar="FILE", help="il tar della radice, o - per l'ingresso del comando")
+    p.value("name", metavar="NOME", nargs="?", help="il nome dell'immagine")
+
+
+def history(p: Parser) -> None:
+    p.flag("--no-trunc", help="con i comandi interi")
+    p.value("name", metavar="IMMAGINE", help="quale immagine")
+
+
+def prune(p: Parser) -> None:
+    p.flag("-f", "--force", help="come in docker: qui non si chiede mai conferma")
+
+
+def nothing(p: Parser) -> None:
+    """Nessuna opzione."""
+
+
+def login(p: Parser) -> None:
+    p.option("-u", "--username", metavar="NOME", default="", help="il nome utente")
+    p.flag("--password-stdin", help="legge la password dall'ingresso del comando")
+    server(p)
+
+
+def server(p: Parser) -> None:
+    p.value("server", metavar="REGISTRO", nargs="?", help="quale registro (Docker Hub)")
