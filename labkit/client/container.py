@@ -13,6 +13,7 @@ from labkit.client.output import Logs, Result, clean, consume
 from labkit.client.table import Table
 from labkit.client.wire import Channel
 from labkit.errors import InvalidError, LabError, NotFoundError
+from labkit.layers import LayerView
 from labkit.limits import LIMIT_NAMES, Limits, Stats
 from labkit.model import ContainerInfo, to_json
 
@@ -264,6 +265,14 @@ class Container:
     def top(self) -> list[tuple[int, str]]:
         """I processi del container con i PID del laboratorio: ``[(pid, comando), …]``."""
         return [(row["pid"], " ".join(row["command"])) for row in self.lab.wire.call("top", name=self.name)]
+
+    def browse(self, *folders: str, limit: int = 100) -> LayerView:
+        """Le sue cartelle strato per strato: la radice, quelle che ha cambiato, e ``folders``.
+
+        Ogni cartella ha al massimo ``limit`` nomi (fino a 500); di una cambiata ma non chiesta, solo quelli dello
+        strato scrivibile. Vale anche per un container fermo.
+        """
+        return LayerView.from_json(self.lab.wire.call("browse", name=self.name, folders=list(folders), limit=limit))
 
     def __repr__(self) -> str:
         return f"Container({self.name!r})"

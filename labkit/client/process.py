@@ -160,10 +160,14 @@ class Process:
         )
         return consume(channel)
 
-    def python(self, source: str) -> None:
-        """Esegue del Python in questo processo, dove ``from labkit import kernel`` dà le chiamate di sistema."""
+    def python(self, source: str, *, quiet: bool = False) -> Result:
+        """Esegue del Python in questo processo, dove ``from labkit import kernel`` dà le chiamate di sistema.
+
+        Quello che stampa è in ``.output``; con ``quiet`` non si mostra. Se fallisce alza
+        :class:`~labkit.errors.CellError`.
+        """
         channel = self.lab.wire.open("process_ask", label=self.label, verb="cell", args={"source": source})
-        consume(channel, raise_errors=True)
+        return consume(channel, quiet=quiet, raise_errors=True)
 
     # ---- what it sees
 

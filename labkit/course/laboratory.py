@@ -1,4 +1,4 @@
-"""Il laboratorio come lo vede un notebook: quello vero, più console, gara, linea della vita, cruscotto, confronti."""
+"""Il laboratorio di un notebook: quello vero, più console, gara, linea della vita, cruscotto, strati e confronti."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from labkit.widgets.console_view import ConsoleView
     from labkit.widgets.environment_diff import EnvironmentDiff
     from labkit.widgets.gauges import Gauges
+    from labkit.widgets.layer_explorer import LayerExplorer
     from labkit.widgets.life_line import LifeLine
 
 
@@ -83,6 +84,12 @@ class Lab(lab.Lab):
         from labkit.widgets.gauges import Gauges
 
         return Gauges(container)
+
+    def explore(self, container: Container) -> LayerExplorer:
+        """L'esploratore degli strati di un container: da dove viene ogni nome, che cosa nasconde; è vivo."""
+        from labkit.widgets.layer_explorer import LayerExplorer
+
+        return LayerExplorer(self, container)
 
     def _view(self) -> Show:
         try:

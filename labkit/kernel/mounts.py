@@ -12,6 +12,7 @@ import stat
 from labkit.errors import InvalidError, KernelError
 from labkit.kernel import libc
 from labkit.kernel.explain import from_os_error
+from labkit.kernel.namespaces import first_user_namespace
 
 _ATTRIBUTES = {
     "ro": libc.MOUNT_ATTR_RDONLY,
@@ -122,12 +123,16 @@ def escape(path: str) -> str:
     return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
 
 
-def overlay(target: str, lowers: tuple[str, ...], upper: str = "", work: str = "", userxattr: bool = True) -> None:
+def overlay(
+    target: str, lowers: tuple[str, ...], upper: str = "", work: str = "", userxattr: bool | None = None
+) -> None:
     """Monta un overlay: ``lowers`` dall'alto in basso, ``upper`` scrivibile (overlayfs, documentazione del kernel).
 
     Senza ``upper`` è di sola lettura. ``userxattr`` è obbligatorio in un namespace utente: senza, le
-    cartelle opache danno EIO.
+    cartelle opache danno EIO. Se non si dice, lo si mette dove serve.
     """
+    if userxattr is None:
+        userxattr = not first_user_namespace()
     options = ["lowerdir=" + ":".join(map(escape, lowers))]
     if upper:
         options += [f"upperdir={escape(upper)}", f"workdir={escape(work)}"]

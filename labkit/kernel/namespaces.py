@@ -172,6 +172,14 @@ def id_maps(pid: int | str = "self", which: str = "uid") -> list[IdMap]:
         return [IdMap(*map(int, line.split())) for line in lines]
 
 
+_PROC_USER_INIT_INO = 0xEFFFFFFD  # not the map: root's own laboratory has the identity too
+
+
+def first_user_namespace() -> bool:
+    """Se siamo nel namespace utente con cui il kernel è partito: il suo numero è fisso (linux/proc_ns.h)."""
+    return namespace_id("user") == _PROC_USER_INIT_INO
+
+
 def time_offset(monotonic: int = 0, boottime: int = 0) -> None:
     """Sposta gli orologi del namespace time appena creato, in secondi, prima del primo figlio (time_namespaces(7))."""
     _write("/proc/self/timens_offsets", f"monotonic {monotonic} 0\nboottime {boottime} 0\n")

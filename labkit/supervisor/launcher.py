@@ -222,7 +222,7 @@ class DirectLauncher:
         pid, pidfd = libc.clone3(0)
         if pid == 0:
             clean_child(stdio, (theirs.fileno(),))
-            become_worker(theirs, self.config["paths"])
+            become_worker(theirs, self.config["paths"], self.sandbox.temporary)
         theirs.close()
         stdio.close_child()
         mine.setblocking(False)

@@ -56,6 +56,11 @@ class Sandbox:
         return f"{self.home}/root"
 
     @property
+    def temporary(self) -> str:
+        """Dove i processi a mano mettono i loro file: overlay ci funziona, e sparisce con il laboratorio."""
+        return f"{self.home}/tmp"
+
+    @property
     def devices(self) -> str:
         return f"{self.home}/dev"
 
@@ -152,7 +157,7 @@ def build(folder: str, mode: str, scratch: str, lab: LabGroup) -> Sandbox:
         libc.umount2(home, libc.MNT_DETACH)
         os.makedirs(scratch, mode=0o711)
         libc.mount(scratch, home, None, libc.MS_BIND)
-    for name in ("layers", "images", "root", "dev"):
+    for name in ("layers", "images", "root", "dev", "tmp"):
         os.mkdir(f"{home}/{name}", 0o711)
     sandbox = Sandbox(home, mode)
     _mount_proc()

@@ -15,6 +15,7 @@ from labkit.environment import Setting
 from labkit.errors import InvalidError, NotFoundError
 from labkit.kernel import namespaces, procfs
 from labkit.model import NAMESPACES, to_json
+from labkit.supervisor.browsing import BROWSE_VERBS
 from labkit.supervisor.connection import Call
 from labkit.supervisor.groups import GROUP_VERBS
 from labkit.supervisor.joining import enter
@@ -202,6 +203,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "run": run,
     "shutdown": shutdown,
     "top": top,
+    **BROWSE_VERBS,
     **GROUP_VERBS,
     **LIFE_VERBS,
     **PLAN_VERBS,

@@ -189,9 +189,13 @@ def _story(problem: BaseException) -> str:
     return " → ".join(lines)
 
 
-def become_worker(channel: socket.socket, paths: list[str]) -> NoReturn:
-    """Nel figlio appena nato: una sessione sua e il ciclo delle richieste."""
+def become_worker(channel: socket.socket, paths: list[str], temporary: str) -> NoReturn:
+    """Nel figlio appena nato: una sessione sua e il ciclo delle richieste.
+
+    ``temporary`` è la cartella dei file di passaggio (``tempfile``): è del laboratorio, e finisce con lui.
+    """
     os.setsid()
+    os.environ["TMPDIR"] = temporary
     sys.path.extend(path for path in paths if path not in sys.path)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]

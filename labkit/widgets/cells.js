@@ -49,7 +49,12 @@ function render({ model, el }) {
   view.addEventListener("pointerleave", () => light(view.querySelector(".lk-cell:focus")));
   view.addEventListener("focusin", (event) => light(event.target.closest(".lk-cell")));
   view.addEventListener("focusout", () => light(null));
-  view.addEventListener("click", (event) => { const cell = event.target.closest(".lk-cell"); if (cell) focus(cell); });
+  // A cell that has something to do says what: Python does it, and sends another drawing.
+  const act = (cell) => { if (cell.dataset.act) model.send({ act: cell.dataset.act }); };
+  view.addEventListener("click", (event) => {
+    const cell = event.target.closest(".lk-cell");
+    if (cell) { focus(cell); act(cell); }
+  });
   view.addEventListener("keydown", (event) => {
     const cell = event.target.closest(".lk-cell");
     if (!cell) return;
@@ -59,6 +64,7 @@ function render({ model, el }) {
     else if (event.key === "Home") column = 0;
     else if (event.key === "End") column = last("col");
     else if (event.key === "Escape") { cell.blur(); return; }
+    else if (cell.dataset.act && (event.key === "Enter" || event.key === " ")) act(cell);
     else return;
     event.preventDefault();
     event.stopPropagation();

@@ -11,7 +11,20 @@ import pytest
 
 from tests.architecture.imports import ROOT, Import, all_imports, cycles, layer, modules
 
-BASE = {"elf", "environment", "errors", "limits", "model", "policy", "ports", "protocol", "rundir", "template", "units"}
+BASE = {
+    "elf",
+    "environment",
+    "errors",
+    "layers",
+    "limits",
+    "model",
+    "policy",
+    "ports",
+    "protocol",
+    "rundir",
+    "template",
+    "units",
+}
 CLIENT_SIDE = {"backends", "build", "client", "course", "draw", "widgets"}
 PRIVILEGED = {"engine", "kernel", "supervisor"}
 
@@ -20,6 +33,7 @@ MAY_IMPORT = {
     "elf": set(),
     "environment": {"errors"},
     "errors": set(),
+    "layers": {"errors"},
     "limits": {"errors"},
     "model": {"environment", "errors", "limits", "policy", "ports", "template"},
     "policy": {"errors"},
@@ -33,10 +47,10 @@ MAY_IMPORT = {
     "engine": {"elf", "environment", "errors", "images", "kernel", "limits", "model", "policy", "rundir"},
     "supervisor": {"engine", "images", "kernel", *BASE},
     "backends": BASE,
-    "draw": {"environment", "errors", "limits", "model", "policy"},
+    "draw": {"environment", "errors", "layers", "limits", "model", "policy"},
     "client": {"backends", "draw", "images", *BASE},
     "build": {"client", "images", *BASE},
-    "widgets": {"client", "draw", "errors", "limits", "model"},
+    "widgets": {"client", "draw", "errors", "layers", "limits", "model"},
     "course": {"build", "client", "draw", "widgets", "environment", "errors", "limits", "model", "rundir"},
     "cli": {"backends", "build", "client", "course", *BASE},
     "__main__": {"cli"},
