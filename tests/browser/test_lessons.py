@@ -14,6 +14,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.browser import ui
 from tests.browser.conftest import ROOT, Server
+from tests.notebooks import running
 
 Picture = Callable[[Page, str], None]
 LESSONS = sorted(path.name for path in (ROOT / "notebooks").glob("[0-9][0-9]-*.ipynb"))
@@ -47,9 +48,13 @@ def test_the_students_copy_runs_from_top_to_bottom(
         drawing.scroll_into_view_if_needed()
         page.wait_for_timeout(400)  # a cell far away draws itself when it comes near
         picture(page, f"{name}-widget-{index}")
-    cells = saved(page, server, lesson)["cells"]
+    nb = saved(page, server, lesson)
+    cells = nb["cells"]
     assert [found for cell in cells if (found := error_of(cell))] == []
     assert all(cell["execution_count"] for cell in cells if cell["cell_type"] == "code" and "".join(cell["source"]))
+    assert list(running.unhelpful(nb)) == []
+    done = running.progress(server.folder)
+    assert {key: done[key] for key in running.checks(nb)} == dict.fromkeys(running.checks(nb), False)
     assert outside == []
     assert problems == []
 

@@ -1,6 +1,7 @@
 """Eseguire i notebook come li esegue chiunque: ``nbval`` senza sconti, da root o da utente normale."""
 
 import itertools
+import json
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from typing import Any
 from labkit.course import notebook
 from labkit.course.execute import SAMPLE_STUDENT
 from tests.notebooks.gates import ROOT, is_ignored, tags
+from tests.notebooks.spoiling import COMPARED
 
 RunAs = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -25,16 +27,18 @@ KERNELS = ("LABKIT_UML", "LABKIT_KERNEL", "LABKIT_MODULES")
 
 CELL_TIMEOUT = 120
 NOTEBOOK_TIMEOUT = 900
-#: What nbval compares, among what our notebooks store.
-_COMPARED = ("text/plain", "text/html", "text/latex", "image/svg+xml")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Il giudizio di nbval: le celle provate e quelle fallite, per numero (fra le sole celle di codice)."""
+    """Il giudizio di nbval: quali celle ha provato, quali sono fallite, di quali ha visto l'output guastato.
+
+    Le celle sono numerate fra le sole celle di codice.
+    """
 
     tried: tuple[int, ...]
     failed: tuple[int, ...]
+    noticed: tuple[int, ...]
     log: str
 
 
@@ -55,17 +59,18 @@ def environment(student: str = SAMPLE_STUDENT) -> dict[str, str]:
 
 
 def nbval(run_as: RunAs, mode: str, path: Path) -> Verdict:
-    """Prova un notebook, cella per cella, confrontando ogni output con quello conservato."""
+    """Prova un notebook, cella per cella, confrontando ogni output con quello conservato e con uno guastato."""
     with shared_folder() as folder:
         report = folder / "nbval.xml"
         # An ini file of its own: nbval must not inherit the options of the project's own tests.
-        (folder / "nbval.ini").write_text("[pytest]\n")
+        (folder / "nbval.ini").write_text("[pytest]\njunit_family = xunit1\n")
         os.chmod(folder / "nbval.ini", 0o644)
         result = run_as(
             mode,
             [
                 *(sys.executable, "-m", "pytest", "-q", "-c", str(folder / "nbval.ini"), "--rootdir", str(path.parent)),
-                *("-p", "no:cacheprovider", "-p", "no:xdist", "--nbval", "--nbval-cell-timeout", str(CELL_TIMEOUT)),
+                *("-p", "no:cacheprovider", "-p", "no:xdist", "-p", "tests.notebooks.spoiling"),
+                *("--nbval", "--nbval-cell-timeout", str(CELL_TIMEOUT)),
                 *(f"--junitxml={report}", str(path)),
             ],
             env=environment(),
@@ -74,39 +79,31 @@ def nbval(run_as: RunAs, mode: str, path: Path) -> Verdict:
         log = f"{result.stdout}\n{result.stderr}"
         if not report.exists():
             raise AssertionError(f"nbval non è partito ({mode}):\n{log}")
-        cases = ET.parse(report).getroot().iter("testcase")
-        tried: list[int] = []
-        failed: list[int] = []
-        for case in cases:
-            number = int(re.findall(r"\d+", case.get("name", ""))[-1])
-            tried.append(number)
-            if any(case.find(kind) is not None for kind in ("failure", "error", "skipped")):
-                failed.append(number)
-    return Verdict(tuple(tried), tuple(failed), log)
+        cases = {int(re.findall(r"\d+", case.get("name", ""))[-1]): case for case in ET.parse(report).iter("testcase")}
+    return Verdict(
+        tried=tuple(cases),
+        failed=tuple(
+            number
+            for number, case in cases.items()
+            if any(case.find(kind) is not None for kind in ("failure", "error", "skipped"))
+        ),
+        noticed=tuple(
+            number for number, case in cases.items() if case.find(".//property[@name='noticed']") is not None
+        ),
+        log=log,
+    )
 
 
-def mutate(nb: dict[str, Any]) -> tuple[int, ...]:
-    """Guasta un output in ogni cella confrontata, sul posto; dice quali celle ora devono fallire."""
-    changed = []
-    cells = [c for c in nb["cells"] if c["cell_type"] == "code"]
-    for number, cell in enumerate(cells):
-        if not is_ignored(cell) and any(_spoil(output) for output in cell["outputs"]):
-            changed.append(number)
-    return tuple(changed)
+def comparable(nb: dict[str, Any]) -> tuple[int, ...]:
+    """Le celle di cui nbval confronta qualcosa, per numero (fra le sole celle di codice)."""
+    cells = (cell for cell in nb["cells"] if cell["cell_type"] == "code")
+    return tuple(
+        number for number, cell in enumerate(cells) if not is_ignored(cell) and any(map(_has_words, cell["outputs"]))
+    )
 
 
-def _spoil(output: dict[str, Any]) -> bool:
-    if "text" in output:
-        output["text"] = [*output["text"], "riga che il kernel non ha detto\n"]
-        return True
-    if output["output_type"] == "error":
-        output["evalue"] += " (e qualcos'altro)"
-        return True
-    for mime in _COMPARED:
-        if mime in output.get("data", {}):
-            output["data"][mime] = [*output["data"][mime], "\nriga che il kernel non ha detto"]
-            return True
-    return False
+def _has_words(output: dict[str, Any]) -> bool:
+    return output["output_type"] in ("stream", "error") or any(mime in output["data"] for mime in COMPARED)
 
 
 def execute(run_as: RunAs, mode: str, paths: list[Path], student: str) -> subprocess.CompletedProcess[str]:
@@ -126,3 +123,25 @@ def checks(nb: dict[str, Any]) -> dict[str, str]:
                     notebook.text(o.get("data", {}).get("text/plain", "")) for o in following["outputs"]
                 )
     return found
+
+
+def unhelpful(nb: dict[str, Any]) -> Iterator[str]:
+    """Che cosa non va in una copia eseguita senza le soluzioni: celle fallite, verifiche riuscite o che non aiutano."""
+    for cell in notebook.code_cells(nb):
+        failed = [o["ename"] for o in cell["outputs"] if o["output_type"] == "error"]
+        if failed and "raises-exception" not in tags(cell):
+            yield f"{failed} in\n{notebook.text(cell['source'])}"
+    found = checks(nb)
+    if len(found) < 3:
+        yield f"solo {len(found)} verifiche"
+    for key, words in found.items():
+        if not words.startswith(f"✘ {key} ") or "indizio: " not in words:
+            yield f"{key}: {words}"
+        if "Traceback" in words or "un errore di Python" in words:
+            yield f"{key}: un errore di Python: {words}"
+
+
+def progress(folder: Path) -> dict[str, bool]:
+    """Gli esercizi tentati in una copia: riusciti o no."""
+    kept = json.loads((folder / ".labkit" / "progressi.json").read_text())["esercizi"]
+    return {key: entry["riuscito"] for key, entry in kept.items()}
