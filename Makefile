@@ -1,6 +1,7 @@
 # Dentro i container. I due comandi di tutti: «make lab» per studiare, «make test» per provare tutto.
 PYTHON ?= python3
 export PYTHON
+images  = @.venv/bin/labkit course-images --quiet || echo "Si va avanti senza quelle che mancano; poi: .venv/bin/labkit course-images"
 setup   = @command -v $(PYTHON) >/dev/null || { echo "Serve Python 3.11 o più nuovo: sudo apt-get install python3 python3-venv"; exit 1; }; $(PYTHON) tools/setup.py
 
 .DEFAULT_GOAL := help
@@ -12,9 +13,11 @@ help: ## questo elenco
 
 setup: ## prepara la macchina per lab e test, e nient'altro
 	$(setup) setup
+	$(images)
 
 lab: ## prepara la tua copia delle lezioni e apre JupyterLab (make lab DIR=cartella)
 	$(setup) lab
+	$(images)
 	@exec .venv/bin/labkit lab $(DIR)
 
 test: ## tutte le prove, da amministratore e da utente (make test ARGS="tests/unit -x")
@@ -31,6 +34,7 @@ slides: ## costruisce le presentazioni in build/slides, senza rete
 
 notebooks: ## riesegue le lezioni di notebooks/ e ne conserva i risultati (per chi le scrive)
 	$(setup) setup
+	$(images)
 	@exec .venv/bin/python -m labkit.course.execute notebooks/*.ipynb
 
 bench: ## misura l'avvio di un container accanto a bwrap, crun, runc, podman, docker

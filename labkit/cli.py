@@ -48,6 +48,13 @@ def slides(args: argparse.Namespace) -> int:
     return slides_main(args.arguments)
 
 
+def course_images(args: argparse.Namespace) -> int:
+    """prepara le immagini del corso: base, nginx, mariadb, app"""
+    from labkit.recipes.command import course_images as make
+
+    return make(args)
+
+
 def clean(args: argparse.Namespace) -> int:
     """toglie quello che resta di laboratori morti (una macchina spenta di colpo), e nient'altro"""
     from labkit.client.cleanup import clean as sweep
@@ -178,6 +185,13 @@ def _options_of_lab(p: Parser) -> None:
     p.value("folder", metavar="CARTELLA", nargs="?", help="dove tenere la tua copia (~/dentro-i-container)")
 
 
+def _options_of_course_images(p: Parser) -> None:
+    p.flag("-l", "--list", help="dice quali ci sono e quali mancano, e non fa niente")
+    p.flag("-f", "--force", help="le rifà anche se ci sono")
+    p.flag("-q", "--quiet", help="se ci sono già non dice niente")
+    p.value("names", metavar="NOME", nargs="*", help="base, nginx, mariadb, app (tutte)")
+
+
 def _options_of_clean(p: Parser) -> None:
     p.flag("-n", "--dry-run", help="dice che cosa toglierebbe, senza toglierlo")
     p.flag("--kernels", help="toglie anche i kernel scaricati per le macchine virtuali")
@@ -224,6 +238,7 @@ COMMANDS: dict[str, tuple[Callable[[Parser], None], Command, str]] = {
     "logout": (image_arguments.server, _image("logout"), "dimentica le credenziali di un registro"),
     "image prune": (image_arguments.prune, _image("prune"), "toglie le immagini che non hanno più un nome"),
     "system df": (image_arguments.nothing, _image("df"), "quanto posto occupano le immagini"),
+    "course-images": (_options_of_course_images, course_images, course_images.__doc__ or ""),
     "clean": (_options_of_clean, clean, clean.__doc__ or ""),
     "slides": (_options_of_slides, slides, slides.__doc__ or ""),
 }

@@ -1,7 +1,7 @@
 """Legge un pacchetto Debian (deb(5)) senza essere root e senza dpkg: un archivio ar che contiene un tar compresso.
 
-Si estraggono solo file normali, scelti uno per uno da chi chiama: né collegamenti, né dispositivi, né
-percorsi con «..» arrivano mai sul disco.
+Sul disco si estraggono solo file normali, scelti uno per uno da chi chiama: né collegamenti, né dispositivi,
+né percorsi con «..» ci arrivano mai. Chi vuole tutto, con i proprietari e i collegamenti, legge le voci una a una.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -25,10 +25,20 @@ AR_MAGIC = b"!<arch>\n"
 
 def unpack(package: Path, into: Path, keep: Callable[[str], bool]) -> list[str]:
     """Estrae i file per cui ``keep("usr/bin/programma")`` è vero; torna i loro percorsi, relativi a ``into``."""
+    return [member.name for member, content in members(package) if _extract(member, content, into, keep)]
+
+
+def members(package: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
+    """Le voci di un pacchetto, con il contenuto dei file normali, da leggere prima di passare alla voce dopo.
+
+    I nomi sono senza il «./» davanti: ``usr/bin/programma``.
+    """
     with package.open("rb") as file:
         data, compression = _find_data(file)
         with tarfile.open(fileobj=decompressed(data, compression), mode="r|") as tar:
-            return [member.name for member in tar if _extract(tar, member, into, keep)]
+            for member in tar:
+                member.name = os.path.normpath(member.name)
+                yield member, tar.extractfile(member) if member.isfile() else None
 
 
 def _find_data(file: IO[bytes]) -> tuple[IO[bytes], str]:
@@ -81,12 +91,9 @@ def unzstd(data: bytes) -> bytes:
     return bytes(decompressor.decompress(data))
 
 
-def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, into: Path, keep: Callable[[str], bool]) -> bool:
-    member.name = os.path.normpath(member.name)
-    if not member.isfile() or member.name.startswith(("/", "..")) or not keep(member.name):
+def _extract(member: tarfile.TarInfo, content: IO[bytes] | None, into: Path, keep: Callable[[str], bool]) -> bool:
+    if content is None or member.name.startswith(("/", "..")) or not keep(member.name):
         return False
-    content = tar.extractfile(member)
-    assert content is not None  # a regular file always has content
     target = into / member.name
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("wb") as output:

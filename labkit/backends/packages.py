@@ -1,7 +1,8 @@
-"""Prende un pacchetto dalla distribuzione senza essere root, e ne tiene i pezzi utili in ``~/.cache/labkit/kernels``.
+"""Prende pacchetti dalla distribuzione senza essere root; quelli dei kernel li tiene in ``~/.cache/labkit/kernels``.
 
-Invariante: una cartella della cache o è completa o non c'è (si prepara accanto e si rinomina), porta nel
-nome l'impronta SHA-256 del pacchetto, e due laboratori insieme ne scaricano uno solo (flock(2)).
+Invariante: un pacchetto si apre solo se la sua impronta SHA-256 è quella dell'indice di apt. Una cartella della
+cache o è completa o non c'è (si prepara accanto e si rinomina), porta nel nome l'impronta del pacchetto, e due
+laboratori insieme ne scaricano uno solo (flock(2)).
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,15 +76,50 @@ def cached(kind: str) -> Path | None:
 
 def describe(name: str) -> Package:
     """Quello che l'indice di apt sa di un pacchetto (apt-cache(8)); non usa la rete."""
-    answer = _apt("apt-cache", "show", "--no-all-versions", name)
-    if answer.returncode != 0 or not answer.stdout:
-        raise BackendError(
-            f"Il pacchetto «{name}» non è nell'indice di apt di questa macchina.",
-            "sudo apt-get update, oppure dai un kernel a mano con LABKIT_UML o LABKIT_KERNEL",
-        )
-    fields = dict(line.split(": ", 1) for line in answer.stdout.splitlines() if ": " in line and line[0] != " ")
-    depends = fields.get("Depends", "")
-    return Package(name, fields["Version"], int(fields["Size"]), fields["SHA256"].lower(), depends)
+    return describe_all([name])[0]
+
+
+def describe_all(names: Iterable[str]) -> list[Package]:
+    """Lo stesso per più pacchetti, chiesti insieme, nello stesso ordine."""
+    wanted = list(dict.fromkeys(names))
+    answer = _apt("apt-cache", "show", "--no-all-versions", *wanted)
+    found: dict[str, Package] = {}
+    for record in answer.stdout.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in record.splitlines() if ": " in line and line[0] != " ")
+        if "Package" in fields:
+            depends = ", ".join(filter(None, (fields.get("Pre-Depends"), fields.get("Depends"))))
+            one = Package(fields["Package"], fields["Version"], int(fields["Size"]), fields["SHA256"].lower(), depends)
+            found.setdefault(one.name, one)  # the machine's own architecture comes first
+    for name in wanted:
+        if name not in found:
+            raise BackendError(
+                f"Il pacchetto «{name}» non è nell'indice di apt di questa macchina.",
+                "sudo apt-get update, oppure dai un kernel a mano con LABKIT_UML o LABKIT_KERNEL",
+            )
+    return [found[name] for name in wanted]
+
+
+def closure(names: Iterable[str], without: Collection[str], index: dict[str, Package]) -> list[Package]:
+    """I pacchetti ``names`` e quelli di cui hanno bisogno, in ordine di nome; di ``without`` si fa a meno.
+
+    Fra più alternative vale quella che c'è già, se no la prima (deb-control(5)). ``index`` ricorda ciò che apt
+    ha già detto: ogni domanda ad apt costa mezzo secondo.
+    """
+    found: dict[str, Package] = {}
+    waiting = [name for name in names if name not in without]
+    while waiting:
+        unknown = [name for name in waiting if name not in index]
+        if unknown:
+            index |= {package.name: package for package in describe_all(unknown)}
+        found |= {name: index[name] for name in waiting}
+        needed: list[str] = []
+        for name in waiting:
+            for group in filter(None, index[name].depends.split(",")):
+                choices = [re.split(r"[ (:\[]", choice.strip())[0] for choice in group.split("|")]
+                if not any(choice in found or choice in without or choice in needed for choice in choices):
+                    needed.append(choices[0])
+        waiting = needed
+    return [found[name] for name in sorted(found)]
 
 
 def obtain(
@@ -103,7 +140,7 @@ def obtain(
             content = Path(folder, "content")
             content.mkdir(mode=0o755)
             for package in packages:
-                archive = _download(package, Path(folder), say)
+                [archive] = download([package], Path(folder), say)
                 say(f"apro il pacchetto {package.name}…")
                 unpack(archive, content, keep)
                 archive.unlink()
@@ -112,22 +149,30 @@ def obtain(
     return target
 
 
-def _download(package: Package, folder: Path, say: Progress) -> Path:
-    say(f"scarico il pacchetto {package.name} ({package.size / 1e6:.0f} MB)…")
-    answer = _apt("apt-get", "download", "-q", f"{package.name}={package.version}", cwd=folder)
-    found = list(folder.glob("*.deb"))
-    if answer.returncode != 0 or not found:
-        lines = [line for line in answer.stderr.splitlines() if line.startswith("E:")]
+def download(packages: Sequence[Package], folder: Path, say: Progress) -> list[Path]:
+    """Scarica i pacchetti in ``folder``; torna i loro file, nello stesso ordine, tutti controllati."""
+    size = sum(package.size for package in packages) / 1e6
+    what = f"il pacchetto {packages[0].name}" if len(packages) == 1 else f"{len(packages)} pacchetti"
+    say(f"scarico {what} ({size:.0f} MB)…")
+    wanted = [f"{package.name}={package.version}" for package in packages]
+    answer = _apt("apt-get", "download", "-q", *wanted, cwd=folder)
+    found: dict[str, Path] = {}
+    for path in folder.glob("*.deb"):
+        with path.open("rb") as file:
+            found[hashlib.file_digest(file, "sha256").hexdigest()] = path
+    lines = [line for line in answer.stderr.splitlines() if line.startswith("E:")]
+    if answer.returncode != 0 or len(found) < len(packages):
         raise BackendError(
-            f"Il pacchetto «{package.name}» non si può scaricare: {lines[0][3:] if lines else 'apt-get non riesce'}",
-            f"controlla la rete, poi sudo apt-get update; oppure sudo apt-get install {package.name}",
+            f"Non si può scaricare {what}: {lines[0][3:] if lines else 'apt-get non riesce'}",
+            f"controlla la rete, poi sudo apt-get update; oppure sudo apt-get install {packages[0].name}",
         )
-    with found[0].open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != package.sha256:
-        raise BackendError(f"Il pacchetto «{package.name}» scaricato non è quello dell'indice di apt: non lo apro.",
-                           "sudo apt-get update")  # fmt: skip
-    return found[0]
+    for package in packages:
+        if package.sha256 not in found:
+            raise BackendError(
+                f"Il pacchetto «{package.name}» scaricato non è quello dell'indice di apt: non lo apro.",
+                "sudo apt-get update",
+            )
+    return [found[package.sha256] for package in packages]
 
 
 def _apt(program: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -21,6 +21,7 @@ HOSTS = {
 _ADDRESS = re.compile(r"https?://([A-Za-z0-9.-]+)")
 _TEXT = {
     "", ".py", ".md", ".toml", ".txt", ".js", ".css", ".json", ".svg", ".c", ".sh", ".ipynb", ".html", ".dic", ".yml",
+    ".cnf", ".conf",
 }  # fmt: skip
 #: Whose home it is matters to nobody else; the examples of the tests are called anna, x and pippo.
 _HOME = re.compile(r"/(?:home|Users)/(?!anna\b|x\b|pippo\b|NOME\b|TU\b)[a-z][a-z0-9_-]*/|/root/\.\w")

@@ -25,7 +25,7 @@ BASE = {
     "template",
     "units",
 }
-CLIENT_SIDE = {"backends", "build", "client", "course", "draw", "widgets"}
+CLIENT_SIDE = {"backends", "build", "client", "course", "draw", "recipes", "widgets"}
 PRIVILEGED = {"engine", "kernel", "supervisor"}
 
 #: Each layer, and the layers of labkit that it may name; whatever is not here may not be imported.
@@ -52,7 +52,8 @@ MAY_IMPORT = {
     "build": {"client", "images", *BASE},
     "widgets": {"client", "draw", "errors", "layers", "limits", "model"},
     "course": {"build", "client", "draw", "widgets", "environment", "errors", "limits", "model", "rundir"},
-    "cli": {"backends", "build", "client", "course", *BASE},
+    "recipes": {"backends", "errors", "images"},
+    "cli": {"backends", "build", "client", "course", "recipes", *BASE},
     "__main__": {"cli"},
     "labkit": {"client", "course", "draw", "widgets", "errors", "model"},
 }
