@@ -82,6 +82,10 @@ def _image(name: str) -> Command:
     return _container_command(name, "image_commands")
 
 
+def _volume(name: str) -> Command:
+    return _container_command(name, "volumes")
+
+
 def _print_json(value: object) -> None:
     import json
 
@@ -113,6 +117,7 @@ def _options_of_create(p: Parser) -> None:
     p.option("--cap-add", metavar="NOME", action="append", default=[], help="aggiunge una capability")
     p.option("--cap-drop", metavar="NOME", action="append", default=[], help="toglie una capability")
     _options_of_limits(p)
+    arguments.mounts(p)
     arguments.living(p)
     arguments.lab(p)
     p.value("image", metavar="IMMAGINE", help="host, busybox o una cartella")
@@ -172,6 +177,7 @@ def _options_of_kill(p: Parser) -> None:
 
 def _options_of_rm(p: Parser) -> None:
     p.flag("-f", "--force", help="anche se gira")
+    p.flag("-v", "--volumes", help="con i suoi volumi senza nome")
     arguments.names(p)
 
 
@@ -239,6 +245,11 @@ COMMANDS: dict[str, tuple[Callable[[Parser], None], Command, str]] = {
     "image prune": (image_arguments.prune, _image("prune"), "toglie le immagini che non hanno più un nome"),
     "system df": (image_arguments.nothing, _image("df"), "quanto posto occupano le immagini"),
     "course-images": (_options_of_course_images, course_images, course_images.__doc__ or ""),
+    "volume create": (arguments.volume_create, _volume("create"), "fa un volume: una cartella che resta"),
+    "volume ls": (arguments.volume_ls, _volume("ls"), "i volumi, e chi li usa"),
+    "volume inspect": (arguments.volumes, _volume("inspect"), "tutto di un volume, come JSON"),
+    "volume rm": (arguments.volumes, _volume("rm"), "toglie volumi che nessuno usa, con i loro dati"),
+    "volume prune": (arguments.volume_prune, _volume("prune"), "toglie quelli senza nome che nessuno usa"),
     "clean": (_options_of_clean, clean, clean.__doc__ or ""),
     "slides": (_options_of_slides, slides, slides.__doc__ or ""),
 }
@@ -259,7 +270,11 @@ def parse(argv: Sequence[str]) -> tuple[Command, argparse.Namespace]:
     size = 2 if " ".join(argv[:2]) in COMMANDS else 1
     name, rest = " ".join(argv[:size]), argv[size:]
     if name not in COMMANDS:
-        near = next((known for known in COMMANDS if known.startswith(f"{name} ")), "") or suggestion(name, COMMANDS)
+        family = [known.partition(" ")[2] for known in COMMANDS if known.startswith(f"{name} ")]
+        if family:
+            said = f"labkit {name} non ha «{rest[0]}»" if rest else f"labkit {name}: manca che cosa fare"
+            raise InvalidError(f"{said}: {', '.join(family)}.", f"labkit {name} {family[0]} --help")
+        near = suggestion(name, COMMANDS)
         what = f"«{name}» non è un'opzione di labkit" if name.startswith("-") else f"labkit non ha il comando «{name}»"
         raise InvalidError(f"{what}.", f"labkit {near}" if near else "labkit --help")
     options, command, text = COMMANDS[name]

@@ -20,6 +20,8 @@ from labkit.limits import UNLIMITED, Limits
 from labkit.policy import LOG_DEFAULT, NEVER, Health, HealthCheck, LogLimits, RestartPolicy
 from labkit.ports import Port as Port
 from labkit.template import Template
+from labkit.volumes import Mount
+from labkit.volumes import check as check_mounts
 
 #: Gli otto tipi di namespace, nell'ordine in cui il corso li presenta (namespaces(7)).
 NAMESPACES = ("uts", "mount", "pid", "ipc", "net", "user", "cgroup", "time")
@@ -55,6 +57,8 @@ class ContainerSpec:
     percorso di una cartella; ``command`` vuoto e ``entrypoint`` ``None`` vogliono dire «quello dell'immagine».
     ``env`` sono gli ``-e``, ``env_file`` le righe dei file. Dei segreti qui c'è solo il nome.
 
+    ``mounts`` ciò che si monta, ``volumes_from`` i container da cui prenderlo.
+
     >>> ContainerSpec("busybox", ("hostname",), hostname="prova").hostname
     'prova'
     """
@@ -87,6 +91,8 @@ class ContainerSpec:
     secrets: tuple[str, ...] = ()
     templates: tuple[Template, ...] = ()
     limits: Limits = UNLIMITED
+    mounts: tuple[Mount, ...] = ()
+    volumes_from: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.image, str) or not self.image or "\0" in self.image:
@@ -143,9 +149,11 @@ class ContainerSpec:
                 values[key] = tuple((str(k), str(v)) for k, v in value)
             elif key == "templates":
                 values[key] = tuple(Template.from_json(t) for t in value)
+            elif key == "mounts":
+                values[key] = check_mounts(Mount.from_json(m) for m in value)
             elif key == "entrypoint" and value is None:
                 values[key] = None
-            elif key in ("command", "cap_add", "cap_drop", "window", "secrets", "entrypoint"):
+            elif key in ("command", "cap_add", "cap_drop", "window", "secrets", "entrypoint", "volumes_from"):
                 values[key] = tuple(value)
             elif key in _NESTED:
                 values[key] = None if value is None else _NESTED[key].from_json(value)

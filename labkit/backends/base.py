@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from labkit import rundir
+from labkit import rundir, volumes
 from labkit.errors import BackendError
 
 #: La cartella da cui il processo del laboratorio importa labkit: la stessa del client.
@@ -71,6 +71,7 @@ def start_guard(backend: str, lab_id: str, **more: Any) -> Started:
         "backend": backend,
         "code": fingerprint(),
         "paths": [path for path in sys.path if path],
+        "volumes": volumes.default_root(),
         **more,
     }
     try:

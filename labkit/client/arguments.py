@@ -48,6 +48,46 @@ def living(p: Parser) -> None:
              help="quanto tenere delle uscite: max-size=256k, max-file=4")  # fmt: skip
 
 
+def mounts(p: Parser) -> None:
+    """Le opzioni di run e create su che cosa si monta."""
+    several: dict[str, Any] = {"action": "append", "default": []}
+    p.option("-v", "--volume", metavar="SORGENTE:POSTO[:ro]", **several, help="un volume, o una cartella (./sito)")
+    p.option("--mount", metavar="type=…,source=…,target=…", **several, help="lo stesso, una parola per volta")
+    p.option("--tmpfs", metavar="POSTO[:size=64m]", **several, help="una cartella in memoria")
+    p.option("--volumes-from", metavar="CONTAINER[:ro]", **several, help="gli stessi volumi di un altro container")
+
+
+def mounted(args: argparse.Namespace) -> dict[str, Any]:
+    """Quelle opzioni come le vuole :meth:`Lab.run`."""
+    return {
+        "volumes": args.volume, "mounts": args.mount, "tmpfs": args.tmpfs, "volumes_from": args.volumes_from,
+    }  # fmt: skip
+
+
+def volumes(p: Parser) -> None:
+    lab(p)
+    p.value("names", metavar="VOLUME", nargs="+", help="i volumi")
+
+
+def volume_create(p: Parser) -> None:
+    lab(p)
+    p.option("-d", "--driver", metavar="NOME", default="local", help="solo local: una cartella di questa macchina")
+    p.option("-o", "--opt", metavar="NOME=VALORE", action="append", default=[], help="local non ha opzioni")
+    p.option("--label", metavar="NOME=VALORE", action="append", default=[], help="un'etichetta")
+    p.value("name", metavar="VOLUME", nargs="?", default="", help="il nome; senza, uno a caso")
+
+
+def volume_ls(p: Parser) -> None:
+    lab(p)
+    p.flag("-q", "--quiet", help="solo i nomi")
+    p.flag("--json", help="come JSON, per un programma")
+
+
+def volume_prune(p: Parser) -> None:
+    lab(p)
+    p.flag("-a", "--all", help="anche quelli che hanno un nome")
+
+
 def _log_option(text: str) -> tuple[str, Any]:
     key, _, value = text.partition("=")
     if key == "max-size" and value:

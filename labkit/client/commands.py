@@ -84,6 +84,7 @@ def request(args: argparse.Namespace) -> dict[str, Any]:
         templates=template_options(args.template),
         window=_window(args),
         **wanted,
+        **arguments.mounted(args),
         **arguments.life(args),
     )
 
@@ -211,7 +212,7 @@ def kill(args: argparse.Namespace) -> int:
 
 def rm(args: argparse.Namespace) -> int:
     """``labkit rm``: come ``docker rm``."""
-    return each(args, lambda container: container.rm(args.force))
+    return each(args, lambda container: container.rm(args.force, volumes=args.volumes))
 
 
 def each(args: argparse.Namespace, action: Callable[[Container], object]) -> int:

@@ -258,9 +258,9 @@ class Container:
         """I processi riprendono da dove erano."""
         self.lab.wire.call("unpause", name=self.name)
 
-    def rm(self, force: bool = False) -> None:
-        """Toglie il container e il suo strato; con ``force`` anche se gira."""
-        self.lab.wire.call("rm", name=self.name, force=force)
+    def rm(self, force: bool = False, *, volumes: bool = False) -> None:
+        """Toglie il container e il suo strato; con ``force`` anche se gira, con ``volumes`` i suoi anonimi."""
+        self.lab.wire.call("rm", name=self.name, force=force, volumes=volumes)
 
     def top(self) -> list[tuple[int, str]]:
         """I processi del container con i PID del laboratorio: ``[(pid, comando), …]``."""

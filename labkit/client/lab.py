@@ -25,6 +25,7 @@ from labkit.client.output import Result, consume
 from labkit.client.plan import Plan
 from labkit.client.process import Held, Process
 from labkit.client.snapshot import NamespaceMap, own_namespaces
+from labkit.client.volumes import Volumes
 from labkit.client.wire import Channel, Wire
 from labkit.errors import BackendError, CommandError, ConflictError, InvalidError, LabError, NotFoundError
 from labkit.limits import Stats
@@ -162,8 +163,8 @@ class Lab(Images):
         testo. Le altre opzioni sono quelle di ``docker run``: ``name entrypoint env env_file hostname
         read_only user workdir network publish cap_add cap_drop init interactive restart stop_signal
         stop_timeout``, ``health_cmd`` con ``health_interval health_timeout health_retries health_start_period`` (o
-        ``no_healthcheck``), ``log_max_size log_max_files``. Mostra le uscite mentre arrivano e torna il
-        :class:`~labkit.client.output.Result`; con ``detach=True`` torna subito il
+        ``no_healthcheck``), ``log_max_size log_max_files``, ``volumes mounts tmpfs volumes_from``. Mostra le uscite
+        mentre arrivano e torna il :class:`~labkit.client.output.Result`; con ``detach=True`` torna subito il
         :class:`~labkit.client.container.Container`. Senza ``detach`` e senza ``restart`` il container sparisce
         alla fine (``remove=True``), come con ``--rm``.
 
@@ -218,6 +219,11 @@ class Lab(Images):
     def stats(self) -> list[Stats]:
         """Il conto di ogni container che gira, adesso: memoria, CPU, processi, dischi (come ``docker stats``)."""
         return [Stats.from_json(row) for row in self.wire.call("stats")]
+
+    @property
+    def volume(self) -> Volumes:
+        """I volumi: ``lab.volume.create("dati")``, ``ls``, ``inspect``, ``rm``, ``prune``."""
+        return Volumes(self)
 
     def rootfs(self, image: str) -> str:
         """La cartella, vista dai processi del laboratorio, con lo strato più basso di un'immagine."""

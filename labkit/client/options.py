@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from labkit import units
+from labkit import units, volumes
 from labkit.client.environment import env_files, environment, secrets, templates
 from labkit.errors import InvalidError
 from labkit.limits import LIMIT_NAMES, Limits, Rates
@@ -158,7 +158,7 @@ NAMES = frozenset({
     "network", "publish", "cap_add", "cap_drop", "tty", "window", "interactive", "init", "remove", "restart",
     "stop_signal", "stop_timeout", "health_cmd",
     "health_interval", "health_timeout", "health_retries", "health_start_period", "no_healthcheck", "log_max_size",
-    "log_max_files", *LIMIT_NAMES,
+    "log_max_files", "volumes", "mounts", "tmpfs", "volumes_from", *LIMIT_NAMES,
 })  # fmt: skip
 
 
@@ -198,6 +198,8 @@ def spec(image: Any, cmd: Command, **options: Any) -> ContainerSpec:
         health=health(options),
         log=log_limits(options),
         limits=Limits(**limits(options)),
+        mounts=volumes.read(options.get("volumes"), options.get("mounts"), options.get("tmpfs")),
+        volumes_from=_words(options.get("volumes_from")),
     )
 
 

@@ -25,6 +25,7 @@ from labkit.engine.rootfs import (
     root_operations,
 )
 from labkit.engine.secrets import MountSecrets
+from labkit.engine.volumes import mount_operations, open_operations
 from labkit.environment import Setting, Variable, merge
 from labkit.errors import InvalidError
 from labkit.kernel import capabilities, libc, namespaces
@@ -40,7 +41,7 @@ class Placement:
     """Dove il supervisore ha deciso di mettere il container: cose scelte, non ancora fatte.
 
     ``folder`` è la cartella del suo strato, ``link`` il nome del capo del cavo sul bridge, ``group`` il suo
-    cgroup, se qui si possono fare.
+    cgroup, se qui si possono fare; ``volumes`` la cartella dei volumi.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Placement:
     prefix: int = 16
     gateway: str = ""
     group: Cgroup | None = None
+    volumes: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ def plan(spec: ContainerSpec, image: ImageRoot, place: Placement) -> Plan:
     operations.append(MakeLayer(place.folder, tuple(layer_name(tree.target) for tree in image.trees)))
     if place.group:
         operations += limit_operations(place.group, spec.limits)
+    operations += open_operations(spec.mounts, place.volumes)
     operations.append(CloneProcess())
     if place.group:
         operations.append(JoinCgroup(place.group))
@@ -128,6 +131,7 @@ def plan(spec: ContainerSpec, image: ImageRoot, place: Placement) -> Plan:
     operations += own_files(
         image,
         [
+            *mount_operations(spec.mounts),
             WriteIdentity(name, place.ip),
             *given_files(spec, {variable.name: variable.value for variable in env}),
         ],

@@ -46,6 +46,7 @@ MS_MOVE = 8192
 MS_REC = 16384
 MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
+MS_SHARED = 1 << 20
 MNT_DETACH = 2
 AT_FDCWD = -100
 AT_EMPTY_PATH = 0x1000
@@ -174,9 +175,11 @@ def move_mount(mount_fd: int, target_fd: int, path: str = "") -> None:
     syscall("move_mount", mount_fd, b"", target_fd, b"", ctypes.c_uint(flags), path=path)
 
 
-def mount_setattr(fd: int, set_attr: int, clear_attr: int = 0, flags: int = AT_EMPTY_PATH) -> None:
-    """Cambia gli attributi (sola lettura, nosuid…) del mount aperto come ``fd`` (mount_setattr(2))."""
-    raw = struct.pack("=QQQQ", set_attr, clear_attr, 0, 0)
+def mount_setattr(
+    fd: int, set_attr: int, clear_attr: int = 0, flags: int = AT_EMPTY_PATH, propagation: int = 0
+) -> None:
+    """Cambia attributi (sola lettura, nosuid…) e propagazione del mount aperto come ``fd`` (mount_setattr(2))."""
+    raw = struct.pack("=QQQQ", set_attr, clear_attr, propagation, 0)
     syscall("mount_setattr", fd, b"", ctypes.c_uint(flags), raw, len(raw))
 
 

@@ -115,6 +115,7 @@ def live(config: dict[str, Any], channel: int) -> None:
         os.close(channel)
         # No user namespace: here the lab is root for real, of a kernel of its own.
         world = {**config, "mode": "vm", "folder": FOLDER, "scratch": f"{FOLDER}/scratch"}
+        world["volumes"] = f"{FOLDER}/volumes"
         world |= {"cgroup": group.to_json(), "kmsg": labgroup.kernel_log()}
         become_supervisor(world, wire_there, door, guard_there)
     for end in (wire_there, guard_there, door):

@@ -72,6 +72,7 @@ class DirectLauncher:
         self.sandbox = sandboxes.build(
             config["folder"], config["mode"], config["scratch"], LabGroup.from_json(config["cgroup"])
         )
+        self.sandbox.volumes = config["volumes"]
         self.group, self.reasons = self.sandbox.group, self.sandbox.reasons
         self.nursery = Nursery(self.context, self.sandbox.place, self.sandbox.new_group, self.sandbox.forget)
 
@@ -157,7 +158,8 @@ class DirectLauncher:
             lab.run(context)
             if context.pid == 0:
                 secrets = (context.secrets,) if context.secrets >= 0 else ()
-                clean_child(stdio, (theirs.fileno(), context.netlink.fileno(), *secrets))
+                opened = (fd for mount in context.mounts.values() for fd in mount.fds)
+                clean_child(stdio, (theirs.fileno(), context.netlink.fileno(), *secrets, *opened))
                 become(own, context, theirs, stepped=stepped)
         except BaseException:
             stdio.close()
@@ -166,6 +168,7 @@ class DirectLauncher:
         finally:
             theirs.close()
             context.netlink.close()
+            _close_mounts(context)
         stdio.close_child()
         mine.setblocking(False)
         return Child(context.pid, context.pidfd, stdio, mine)
@@ -181,7 +184,9 @@ class DirectLauncher:
             unborn.drop()
             stdio.close()
             raise
-        if not unborn.send(own, stdio, context.secrets):
+        told = unborn.send(own, stdio, context)
+        _close_mounts(context)
+        if not told:
             unborn.drop()
             lab.rollback(context)
             context.pid = context.pidfd = -1
@@ -240,6 +245,12 @@ class DirectLauncher:
                 os._exit(1)
         os.close(pidfd)
         return pid
+
+
+def _close_mounts(context: Context) -> None:
+    """Il figlio ha i suoi descrittori di ciò che monterà: qui non servono più."""
+    while context.mounts:
+        context.mounts.popitem()[1].close()
 
 
 def container_plan(launcher: Launcher, spec: ContainerSpec, *, later: bool) -> tuple[ImageRoot, Placement, Plan, Plan]:

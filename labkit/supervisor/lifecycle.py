@@ -64,16 +64,18 @@ def create(
     spec = replace(spec, limits=limits)
     number = server.state.new_number()
     spec = replace(spec, name=server.state.choose_name(spec.name, number))
+    spec, volumes = server.volumes.claim(server.state, spec)
     held = seal({name: base64.b64decode(secrets[name], validate=True) for name in spec.secrets}) if secrets else -1
     try:
         image, place, lab, own = container_plan(server.launcher, spec, later=later)
     except BaseException:
         if held >= 0:
             os.close(held)
+        server.volumes.release(volumes)
         raise
     container = Container(os.urandom(6).hex(), spec.name, spec, image, place, lab, own, server.launcher.context())
     container.requested, container.warnings = requested, warnings
-    container.secrets = held
+    container.secrets, container.volumes = held, volumes
     server.state.add(container)
     return container
 
@@ -330,6 +332,7 @@ def destroy(server: Server, container: Container) -> None:
     server.state.remove(container)
     if container.secrets >= 0:
         os.close(container.secrets)
+    server.volumes.leave(container, anonymous=container.spec.remove or container.purge)
     server.launcher.release(container.place)
     server.launcher.discard(container.lab_plan, container.context)
     server.groups.forget(container)

@@ -161,13 +161,14 @@ def rename(server: Server, call: Call, name: str, new: str) -> None:
     call.answer()
 
 
-def rm(server: Server, call: Call, name: str, force: bool = False) -> None:
-    """Toglie un container fermo; con ``force`` anche uno che gira, o un piano a metà."""
+def rm(server: Server, call: Call, name: str, force: bool = False, volumes: bool = False) -> None:
+    """Toglie un container fermo; con ``force`` anche uno che gira o un piano a metà, con ``volumes`` i suoi anonimi."""
     container = server.state.container(name)
     if (container.alive or container.state == "restarting") and not force:
         raise ConflictError(
             f"Il container «{container.name}» gira ancora.", f"labkit stop {name}, oppure labkit rm --force {name}"
         )
+    container.purge = volumes
     if container.task is None or container.task.exit_code is not None:
         destroy(server, container)
         call.answer()

@@ -28,12 +28,14 @@ from labkit.engine.container import CONTAINER_NAMESPACES, Placement, common, pla
 from labkit.engine.limits import JoinCgroup, MakeCgroup
 from labkit.engine.operation import Context, Plan
 from labkit.engine.rootfs import ImageRoot, Tree
+from labkit.engine.volumes import Opened
 from labkit.errors import InvalidError, LabError
 from labkit.kernel import libc, namespaces
 from labkit.kernel import rtnetlink as rt
 from labkit.kernel.cgroups import Cgroup
 from labkit.model import ContainerSpec, to_json
 from labkit.supervisor.zygote import Stdio, become, clean_child, forget_imports
+from labkit.volumes import MOST as MOST_MOUNTS
 
 #: Quanti attesi, se ``LABKIT_WARM`` non dice altro: due, perché chi ne avvia uno dopo l'altro non aspetti.
 EXPECTED = 2
@@ -44,6 +46,9 @@ MOST_EXPECTED = 16
 #: Un ordine più lungo viaggia in un memfd: in un messaggio solo non entrerebbe (socket(7), SO_SNDBUF).
 _SHORT_ORDER = 1 << 16
 _ELSEWHERE = b"\0"
+
+#: Flussi, segreti, ordine lungo, e due per ogni cosa da montare.
+_MOST_FDS = 5 + 2 * MOST_MOUNTS
 
 #: Secondi che si concedono a chi si sta ancora preparando.
 _PATIENCE = 2.0
@@ -101,10 +106,12 @@ class Unborn:
         """Se il suo processo è finito (pidfd_open(2): un pidfd si legge quando il processo finisce)."""
         return bool(select.select([self.pidfd], [], [], 0)[0])
 
-    def send(self, own: Plan, stdio: Stdio, secrets: int) -> bool:
-        """Gli dice chi sarà e gli dà i suoi flussi, e i segreti se ce ne sono; ``False`` se nel frattempo è morto."""
-        order = pickle.dumps((own.operations, own.first_index))
-        fds = [*stdio.child, secrets] if secrets >= 0 else [*stdio.child]
+    def send(self, own: Plan, stdio: Stdio, context: Context) -> bool:
+        """Gli dice chi sarà e gli dà i suoi flussi, i segreti, ciò che monterà; ``False`` se nel frattempo è morto."""
+        secrets = [context.secrets] if context.secrets >= 0 else []
+        mounts = {target: len(opened.fds) for target, opened in context.mounts.items()}
+        order = pickle.dumps((own.operations, own.first_index, len(secrets), mounts))
+        fds = [*stdio.child, *secrets, *(fd for opened in context.mounts.values() for fd in opened.fds)]
         carrier = -1
         try:
             if len(order) > _SHORT_ORDER:
@@ -290,7 +297,7 @@ def wait(known: Plan, context: Context, channel: socket.socket, stdio: Stdio) ->
         forget_imports()
         known.run(context)
         channel.send(b"!")
-        order, fds, _, _ = socket.recv_fds(channel, _SHORT_ORDER, 5, socket.MSG_CMSG_CLOEXEC)
+        order, fds, _, _ = socket.recv_fds(channel, _SHORT_ORDER, _MOST_FDS, socket.MSG_CMSG_CLOEXEC)
         if not order:
             os._exit(0)
         if order == _ELSEWHERE:
@@ -300,8 +307,10 @@ def wait(known: Plan, context: Context, channel: socket.socket, stdio: Stdio) ->
         for number, fd in enumerate(fds[:3]):
             os.dup2(fd, number)
             os.close(fd)
-        context.secrets = fds[3] if len(fds) > 3 else -1
-        operations, first_index = pickle.loads(order)
+        operations, first_index, secrets, mounted = pickle.loads(order)
+        rest = iter(fds[3:])
+        context.secrets = next(rest) if secrets else -1
+        context.mounts = {target: Opened(*(next(rest) for _ in range(count))) for target, count in mounted.items()}
         own = Plan(operations, first_index)
         own.inherit(known)  # what is known is the beginning of every plan of this expectation (Expectation)
         become(own, context, channel)

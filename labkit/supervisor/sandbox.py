@@ -50,6 +50,7 @@ class Sandbox:
     groups: int = 0
     group: Cgroup = field(default_factory=lambda: Cgroup(()))
     reasons: dict[str, str] = field(default_factory=dict)
+    volumes: str = ""
 
     @property
     def mountpoint(self) -> str:
@@ -77,8 +78,9 @@ class Sandbox:
         folder = f"{self.home}/layers/{number}"
         group = self.new_group()
         if network != "bridge":
-            return Placement(str(number), folder, group=group)
-        return Placement(str(number), folder, f"veth{number}", self._take_address(), PREFIX, GATEWAY, group)
+            return Placement(str(number), folder, group=group, volumes=self.volumes)
+        address = self._take_address()
+        return Placement(str(number), folder, f"veth{number}", address, PREFIX, GATEWAY, group, self.volumes)
 
     def new_group(self) -> Cgroup | None:
         """Il cgroup di un container nuovo, ancora da fare; ``None`` dove non se ne possono fare."""

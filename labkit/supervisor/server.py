@@ -22,7 +22,9 @@ from labkit.supervisor.groups import Groups
 from labkit.supervisor.launcher import DirectLauncher, Launcher
 from labkit.supervisor.lifecycle import rehearse
 from labkit.supervisor.loop import Loop
+from labkit.supervisor.shelf import Shelf
 from labkit.supervisor.state import State
+from labkit.supervisor.volumes import Volumes
 
 
 class Server:
@@ -39,6 +41,7 @@ class Server:
         self.followers: list[tuple[Call, Callable[[Event], bool]]] = []
         self.connections: list[Connection] = []
         self.owner: Connection | None = None
+        self.volumes = Volumes(Shelf(config["volumes"]), loop)
         self.groups = Groups(self, launcher.group, launcher.reasons, config.get("kmsg", -1))
 
     def hello(self) -> dict[str, Any]:

@@ -38,7 +38,8 @@ class Container:
 
     ``task`` è il suo PID 1; ``program`` il PID del programma, che con ``init`` è un altro: in init non si
     può guardare, e dei suoi namespace si chiede al programma. ``secrets`` è il memfd dei suoi segreti, -1 se non
-    ne ha. ``started`` è l'ora monotona di questo giro, 0 finché il programma non parte; ``kept`` di chi resta
+    ne ha; ``volumes`` i lucchetti dei suoi volumi, per nome, e con ``purge`` quelli senza nome spariscono con lui.
+    ``started`` è l'ora monotona di questo giro, 0 finché il programma non parte; ``kept`` di chi resta
     anche se un avvio non riesce; ``manual`` di chi è stato fermato da qualcuno, e perciò non riparte da solo;
     ``pending`` la ripartenza che aspetta; ``audience`` chi ascolta le uscite, giro dopo giro. Ogni ``waiter``
     riceve il codice di uscita quando il container resta fermo (``None`` se il programma non è mai partito), ogni
@@ -56,6 +57,8 @@ class Container:
     own_plan: Plan
     context: Context
     secrets: int = -1
+    volumes: dict[str, int] = field(default_factory=dict)
+    purge: bool = False
     state: ContainerState = "created"
     exit_code: int | None = None
     steps: list[Step] = field(default_factory=list)

@@ -25,6 +25,7 @@ from labkit.supervisor.processes import PROCESS_VERBS
 from labkit.supervisor.records import RECORD_VERBS
 from labkit.supervisor.stepping import PLAN_VERBS
 from labkit.supervisor.task import Task
+from labkit.supervisor.volumes import VOLUME_VERBS
 
 if TYPE_CHECKING:
     from labkit.supervisor.server import Server
@@ -209,4 +210,5 @@ VERBS: dict[str, Callable[..., None]] = {
     **PLAN_VERBS,
     **PROCESS_VERBS,
     **RECORD_VERBS,
+    **VOLUME_VERBS,
 }

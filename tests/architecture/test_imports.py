@@ -24,6 +24,7 @@ BASE = {
     "rundir",
     "template",
     "units",
+    "volumes",
 }
 CLIENT_SIDE = {"backends", "build", "client", "course", "draw", "recipes", "widgets"}
 PRIVILEGED = {"engine", "kernel", "supervisor"}
@@ -35,16 +36,17 @@ MAY_IMPORT = {
     "errors": set(),
     "layers": {"errors"},
     "limits": {"errors"},
-    "model": {"environment", "errors", "limits", "policy", "ports", "template"},
+    "model": {"environment", "errors", "limits", "policy", "ports", "template", "volumes"},
     "policy": {"errors"},
     "ports": {"errors"},
     "protocol": {"errors"},
     "rundir": {"errors"},
     "template": {"errors"},
     "units": {"errors"},
+    "volumes": {"errors", "units"},
     "images": {"errors"},
     "kernel": {"errors", "model"},
-    "engine": {"elf", "environment", "errors", "images", "kernel", "limits", "model", "policy", "rundir"},
+    "engine": {"elf", "environment", "errors", "images", "kernel", "limits", "model", "policy", "rundir", "volumes"},
     "supervisor": {"engine", "images", "kernel", *BASE},
     "backends": BASE,
     "draw": {"environment", "errors", "layers", "limits", "model", "policy"},
