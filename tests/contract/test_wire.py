@@ -120,7 +120,10 @@ def requests(draw: st.DrawFn) -> dict[str, Any]:
     verb = draw(st.sampled_from([name for name in KNOWN if name != "shutdown"]))
     code = VERBS[verb].__code__
     names = code.co_varnames[2 : code.co_argcount]
-    return {"verb": verb, "args": {name: draw(ARGUMENTS.get(name, VALUES)) for name in names if draw(st.integers(0, 9))}}
+    return {
+        "verb": verb,
+        "args": {name: draw(ARGUMENTS.get(name, VALUES)) for name in names if draw(st.integers(0, 9))},
+    }
 
 
 @given(request=requests())
