@@ -6,11 +6,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests import leaks, machine, report, users
+from labkit import Lab
+from tests import course_images as course, leaks, machine, report, users
 
 _RUN = pytest.StashKey[str]()
 _VOLUMES = pytest.StashKey[str]()
@@ -91,6 +93,27 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     left = leaks.wait(before, lambda: leaks.take(run))
     assert not left, f"dopo {request.node.name} è rimasto qualcosa:\n  " + "\n  ".join(left)
+
+
+@pytest.fixture(scope="session")
+def course_seed() -> Iterator[None]:
+    """Le immagini del corso, pronte per le case degli utenti di ``run_as``."""
+    with course.shared():
+        yield
+
+
+@pytest.fixture(scope="module")
+def course_images(course_seed: None) -> Iterator[Path]:
+    """La cartella delle immagini di questo modulo di prove, con dentro quelle del corso."""
+    place = Path(tempfile.mkdtemp(prefix="lk-course-"))
+    course.give(place)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LABKIT_IMAGES", str(place))
+        yield place
+        if (place / "layers").exists():
+            with Lab(backend="direct") as lab, lab.process() as root:  # the files of subordinate users are not ours
+                root.run(["rm", "-rf", f"{place}/layers"], quiet=True)
+    shutil.rmtree(place)
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tests import kernels
+from tests import course_images, kernels
 
 Mode = Literal["root", "user", "nosub"]
 
@@ -220,13 +220,18 @@ def _quote(path: Path) -> str:
 
 def environment(folder: Path) -> dict[str, str]:
     """Un ambiente con il minimo: niente di quello di chi ha lanciato le prove, tranne ciò che serve a pytest."""
-    keep = {name: os.environ[name] for name in ("LANG", "CI", "TERM", GIVEN, *kernels.NAMES) if name in os.environ}
+    keep = {
+        name: os.environ[name]
+        for name in ("LANG", "CI", "TERM", GIVEN, course_images.SEED, *kernels.NAMES)
+        if name in os.environ
+    }
     return {
         "PATH": f"{ROOT}/.venv/bin:/usr/local/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
         "HOME": str(folder),
         "TMPDIR": str(folder / "tmp"),
         "XDG_RUNTIME_DIR": str(folder / "run"),
+        "LABKIT_IMAGES": str(folder / "images"),
         "HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "hypothesis"),
         "MPLCONFIGDIR": str(folder / "matplotlib"),
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -243,6 +248,8 @@ def home(user: User | None) -> Iterator[Path]:
             path.mkdir(mode=0o700, exist_ok=True)
             if user is not None:
                 os.chown(path, user.uid, user.gid)
+        if course_images.SEED in os.environ:
+            course_images.give(folder / "images", *((user.uid, user.gid) if user else ()))
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from labkit.errors import LabError  # noqa: E402
-from tests import kernels, machine, report, users  # noqa: E402
+from tests import course_images, kernels, machine, report, users  # noqa: E402
 from tests.report import Case  # noqa: E402
 
 #: What is tried again as each plain user: everything that asks the kernel for something.
@@ -265,7 +265,7 @@ def main(arguments: list[str]) -> int:
         except RuntimeError as error:
             print(f"✘ {error}\n0 passed, 1 failed, 0 skipped")
             return 1
-        with kernels.shared():
+        with kernels.shared(), course_images.shared():
             return summary([run(part, run_as) for part in plan(mine)], mine)
 
 
