@@ -126,15 +126,18 @@ class ImageConfig:
             (name, value) for name, _, value in (item.partition("=") for item in self.process.get("Env") or ())
         )
 
-    def with_layer(self, diff_id: DiffID, step: History) -> ImageConfig:
-        """Con uno strato in più in cima."""
+    def with_layer(self, diff_id: DiffID, step: History, **fields: Any) -> ImageConfig:
+        """Con uno strato in più in cima, e altri campi di partenza se servono."""
         rootfs = {**self.data["rootfs"], "diff_ids": [*map(str, self.diff_ids), str(diff_id)]}
-        return self._with(step, rootfs=rootfs)
+        more = {"config": self._merged(fields)} if fields else {}
+        return self._with(step, rootfs=rootfs, **more)
 
     def with_process(self, step: History, **fields: Any) -> ImageConfig:
         """Con altri campi di partenza; ``None`` toglie un campo. Non aggiunge strati."""
-        merged = {key: value for key, value in {**self.process, **fields}.items() if value is not None}
-        return self._with(step, config=merged)
+        return self._with(step, config=self._merged(fields))
+
+    def _merged(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in {**self.process, **fields}.items() if value is not None}
 
     def _with(self, step: History, **changes: Any) -> ImageConfig:
         # History may be absent (hand-made images): a step for each layer that is there keeps the count true.
@@ -142,6 +145,8 @@ class ImageConfig:
         changes["history"] = [one.to_dict() for one in (*past, step)]
         if step.created:
             changes["created"] = step.created
+        if step.author:
+            changes["author"] = step.author
         return ImageConfig(media.write({**self.data, **changes}))
 
 

@@ -85,9 +85,9 @@ class Image:
     def chain_ids(self) -> tuple[ChainID, ...]:
         return self.config.chain_ids
 
-    def append(self, layer: Layer, step: History) -> Image:
-        """L'immagine con uno strato in più in cima; questa resta com'è."""
-        return self._made(self.config.with_layer(layer.diff_id, step), (*self.layers, layer))
+    def append(self, layer: Layer, step: History, **fields: Any) -> Image:
+        """L'immagine con uno strato in più in cima, e altri campi di partenza se servono; questa resta com'è."""
+        return self._made(self.config.with_layer(layer.diff_id, step, **fields), (*self.layers, layer))
 
     def with_process(self, step: History, **fields: Any) -> Image:
         """L'immagine con altri campi di partenza (``Cmd``, ``Env``, ``User``…) e gli stessi strati."""
