@@ -20,7 +20,7 @@ from labkit.build.layering import Draft, Owner
 from labkit.build.lines import heredoc
 from labkit.build.sources import Context, Item
 from labkit.build.view import View
-from labkit.build.words import WordError, expand
+from labkit.build.words import WordError, expand_text
 from labkit.errors import LabError
 from labkit.images import compression
 from labkit.images.pipeline import Limits, bounded
@@ -89,10 +89,10 @@ def asked(
 
 
 def _expanded(step: Instruction, text: str, values: Mapping[str, str]) -> str:
-    """Un here-document con le variabili sostituite; gli apici sono testo come il resto."""
+    """Un here-document con le variabili sostituite."""
     escape = step.line.source.escape
     try:
-        return expand(text.replace("'", f"{escape}'").replace('"', f'{escape}"'), values, escape)
+        return expand_text(text, values, escape)
     except WordError as problem:
         raise step.error(f"Nel testo: {problem.message}.", f"{escape}$ se il dollaro è un dollaro") from None
 

@@ -102,8 +102,9 @@ class Context:
         return Item(posixpath.basename(path), is_folder, lambda: self._things(inside), "" if is_folder else real)
 
     def _things(self, top: str) -> Iterator[Thing]:
-        yield self._thing(top, "")
-        for path in self._paths(top):
+        one = self._thing(top, "")
+        yield one
+        for path in self._paths(top) if one.kind == header.DIRECTORY else ():
             relative = path[len(top) :].lstrip("/")
             yield self._thing(path, relative)
 

@@ -86,14 +86,23 @@ def expand_all(word: str, values: Mapping[str, str], escape: str = "\\") -> list
     return parts
 
 
+def expand_text(text: str, values: Mapping[str, str], escape: str = "\\") -> str:
+    """Un here-document con i valori al posto delle variabili; gli apici sono testo, come nella shell.
+
+    >>> expand_text('"$A" \\\\$A', {"A": "1"})
+    '"1" $A'
+    """
+    return _Lexer(text, values, escape, quotes=False).until("")[0]
+
+
 def unquoted(word: str, escape: str = "\\") -> str:
     """La parola senza apici; le variabili restano come sono scritte."""
     return _Lexer(word, None, escape).until("")[0]
 
 
 class _Lexer:
-    def __init__(self, word: str, values: Mapping[str, str] | None, escape: str) -> None:
-        self._word, self._values, self._escape = word, values, escape
+    def __init__(self, word: str, values: Mapping[str, str] | None, escape: str, quotes: bool = True) -> None:
+        self._word, self._values, self._escape, self._quotes = word, values, escape, quotes
         self._at = 0
 
     def _peek(self) -> str:
@@ -109,9 +118,9 @@ class _Lexer:
         text = ""
         bare: set[int] = set()
         while (char := self._peek()) and char != stop:
-            if char == "'":
+            if char == "'" and self._quotes:
                 text += self._single()
-            elif char == '"':
+            elif char == '"' and self._quotes:
                 text += self._double()
             elif char == "$" and self._values is not None:
                 value = self._dollar()
@@ -119,7 +128,7 @@ class _Lexer:
                 text += value
             else:
                 self._next()
-                if char == self._escape:
+                if char == self._escape and (self._quotes or self._peek() in ("$", self._escape)):
                     char = self._next()
                 text += char
         return text, bare

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from labkit.build.containerfile import Containerfile, parse
 from labkit.build.lines import ContainerfileError, Heredoc, read
-from labkit.build.words import WordError, expand, expand_all, split, unquoted
+from labkit.build.words import WordError, expand, expand_all, expand_text, split, unquoted
 from labkit.errors import NotFoundError
 
 
@@ -214,6 +214,10 @@ def test_the_spaces_of_a_value_divide_only_where_docker_says():
 def test_another_escape_leaves_the_backslash_alone():
     assert expand("c:\\`$x", {}, "`") == "c:\\$x"
     assert [word.text for word in split("a` b c", "`")] == ["a` b", "c"]
+
+
+def test_a_here_document_is_text_where_only_the_dollar_counts():
+    assert expand_text("'$A' \"${B:-x}\" \\n \\$A \\\\", {"A": "1"}) == "'1' \"x\" \\n $A \\"
 
 
 @given(st.text(alphabet="ab $\"'\\{}:-", max_size=20))
