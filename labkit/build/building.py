@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from labkit.backends.choice import tell
 from labkit.build.builder import Builder, Options
 from labkit.build.containerfile import Containerfile, parse
 from labkit.build.lines import LARGEST
@@ -34,6 +33,9 @@ NETWORKS = ("none", "bridge", "default")
 
 class Teller(Watcher, Protocol):
     """Chi racconta la costruzione, e alla fine dice com'è andata."""
+
+    def warn(self, text: str) -> None:
+        """Qualcosa di chiesto non serve a niente: mai in silenzio."""
 
     def end(self, name: str) -> None:
         """La costruzione è riuscita: il nome dell'immagine, o vuoto."""
@@ -60,7 +62,8 @@ def build(
         raise InvalidError(f"network può essere {', '.join(NETWORKS)}: «{network}» no.", "network='none'")
     context, parsed = opened(folder, file)
     args = _arguments(build_args or {})
-    _tell_unused(parsed, args)
+    if unused := _unused(parsed, args):
+        teller.warn(f"In {parsed.source.name} nessun ARG si chiama {unused}: quel valore non serve a niente.")
     store = images.store
     options = Options(args, target, no_cache, "none" if network == "none" else "bridge", _epoch(args))
     with store.writing():
@@ -122,16 +125,14 @@ def _epoch(args: Mapping[str, str]) -> int | None:
     return int(text)
 
 
-def _tell_unused(file: Containerfile, args: Mapping[str, str]) -> None:
+def _unused(file: Containerfile, args: Mapping[str, str]) -> str:
     declared = {
         word.text.partition("=")[0]
         for one in (*file.args, *(step for stage in file.stages for step in stage.steps))
         if one.keyword == "ARG"
         for word in one.words
     }
-    unused = sorted(set(args) - declared - PROXIES - {EPOCH} - set(top((), {})))
-    if unused:
-        tell(f"In {file.source.name} nessun ARG si chiama {', '.join(unused)}: quel valore non serve a niente.")
+    return ", ".join(sorted(set(args) - declared - PROXIES - {EPOCH} - set(top((), {}))))
 
 
 def _resolver(images: Images, store: Store, pull: bool) -> Callable[[str, str], oci.Image]:

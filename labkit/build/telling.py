@@ -43,24 +43,14 @@ class Printer:
             self._line_open = not text.endswith("\n")
             self.out.flush()
 
+    def warn(self, text: str) -> None:
+        print(text, file=sys.stderr)
+
     def end(self, name: str) -> None:
         """L'ultima riga: com'è andata."""
         many = f"{self.steps} passi" if self.steps != 1 else "1 passo"
         self.out.write(f"{name or 'Un’immagine senza nome'}: {many}, {self.cached} dalla cache.\n")
         self.out.flush()
-
-
-class Silent:
-    """Non racconta niente."""
-
-    def step(self, step: Step) -> None:
-        pass
-
-    def output(self, text: str) -> None:
-        pass
-
-    def end(self, name: str) -> None:
-        pass
 
 
 def shown(text: str) -> str:

@@ -50,6 +50,9 @@ class Seen:
     def output(self, text: str) -> None:
         self.said += text
 
+    def warn(self, text: str) -> None:
+        self.said += text
+
     def end(self, name: str) -> None:
         self.said += f"[{name}]"
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
+from dataclasses import replace
 
 import pytest
 
 from labkit.build.lines import ContainerfileError
-from labkit.build.steps import BuildError
+from labkit.build.steps import BuildError, Step
+from labkit.build.telling import Printer
 from labkit.errors import InvalidError, LabError, NotFoundError
 from tests.unit.build.conftest import Bench
 
@@ -125,9 +128,9 @@ def test_a_proxy_reaches_the_program_and_leaves_no_trace(bench: Bench):
     assert bench.seen.states == ["done", "cached"]
 
 
-def test_an_argument_that_nobody_asks_for_is_told(bench: Bench, capsys):
+def test_an_argument_that_nobody_asks_for_is_told(bench: Bench):
     bench.build("FROM base\nARG A\n", build_args={"A": "1", "BOH": "2", "https_proxy": "x", "SOURCE_DATE_EPOCH": "0"})
-    assert capsys.readouterr().err.count("BOH") == 1
+    assert bench.seen.said.count("BOH") == 1
 
 
 # ---------------------------------------------------------------- cache
@@ -348,3 +351,18 @@ def test_a_build_without_a_name_is_an_image_without_a_name(bench: Bench):
     assert bench.seen.said == "[]"
     assert bench.handle("FROM base\nENV A=1\n", tag=["una:1", "altra:2"]).name == "una:1"
     assert bench.images.image("altra:2").digest == bench.images.image("una:1").digest
+
+
+def test_the_steps_are_told_one_per_line(bench: Bench):
+    out = io.StringIO()
+    printer = Printer(out)
+    for step in (Step(1, 3, "FROM  base"), Step(2, 3, "RUN x"), Step(3, 3, "CMD " + "y" * 200)):
+        printer.step(step)
+        if step.number == 2:
+            printer.output("fatto")
+        printer.step(replace(step, state="cached" if step.number == 3 else "done"))
+    printer.end("prova:1")
+    assert out.getvalue().splitlines() == [
+        "Passo 1/3: FROM base", "Passo 2/3: RUN x", "fatto", f"Passo 3/3: CMD {'y' * 85}… — dalla cache",
+        "prova:1: 3 passi, 1 dalla cache.",
+    ]  # fmt: skip
