@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from labkit import Lab
-from tests import course_images as course, leaks, machine, report, users
+from tests import course_images as course
+from tests import leaks, machine, report, users
 
 _RUN = pytest.StashKey[str]()
 _VOLUMES = pytest.StashKey[str]()
