@@ -116,11 +116,13 @@ def _options_of_create(p: Parser) -> None:
     p.option("--network", "--net", metavar="RETE", default="bridge", help="bridge (predefinita) o none")
     p.option("--cap-add", metavar="NOME", action="append", default=[], help="aggiunge una capability")
     p.option("--cap-drop", metavar="NOME", action="append", default=[], help="toglie una capability")
+    p.option("--pull", metavar="QUANDO", default="missing", help="quando scaricare l'immagine: missing, always, never")
+    p.option("--platform", metavar="PIATTAFORMA", default="", help="per quale macchina è l'immagine (linux/arm64)")
     _options_of_limits(p)
     arguments.mounts(p)
     arguments.living(p)
     arguments.lab(p)
-    p.value("image", metavar="IMMAGINE", help="host, busybox o una cartella")
+    p.value("image", metavar="IMMAGINE", help="host, busybox, una cartella o un'immagine")
     p.value("command", metavar="COMANDO", nargs=argparse.REMAINDER, help="il programma e i suoi argomenti")
 
 

@@ -12,7 +12,9 @@
     ├── ConflictError           nome o porta già presi, stato che non lo permette
     ├── CommandError            il comando non è partito (126 o 127)
     ├── PlanError               un passo del piano non si può fare o annullare
-    └── CellError               il codice Python di una cella %%lab è fallito
+    ├── CellError               il codice Python di una cella %%lab è fallito
+    ├── RegistryError           un registro ha detto di no, o non risponde
+    └── CorruptError            un pezzo di un'immagine si è rovinato sul disco
 
 Un errore attraversa il filo come dati (:meth:`LabError.to_dict`, :func:`from_dict`): dall'altra
 parte si sceglie la classe in una tabella chiusa, non si importa mai un nome mandato dal filo.
@@ -137,6 +139,22 @@ class CellError(LabError):
     code = "cell"
 
 
+class RegistryError(LabError):
+    """Un registro ha detto di no, o non ha risposto; ``status`` è il codice HTTP (0 se non c'è stato)."""
+
+    code = "registry"
+
+    def __init__(self, message: str, remedy: str = "", status: int = 0, **details: Any) -> None:
+        super().__init__(message, remedy, status=status, **details)
+        self.status = status
+
+
+class CorruptError(LabError):
+    """Un pezzo di un'immagine non è più quello che era: è stato messo da parte."""
+
+    code = "corrupt"
+
+
 _CLASSES: dict[str, type[LabError]] = {
     cls.code: cls
     for cls in (
@@ -151,6 +169,8 @@ _CLASSES: dict[str, type[LabError]] = {
         CommandError,
         PlanError,
         CellError,
+        RegistryError,
+        CorruptError,
     )
 }
 

@@ -80,7 +80,7 @@ class ContainerSpec:
     interactive: bool = False
     init: bool = False
     remove: bool = False
-    stop_signal: str = "SIGTERM"
+    stop_signal: str = ""
     stop_timeout: float = 10.0
     restart: RestartPolicy = NEVER
     health: HealthCheck | None = None
@@ -296,8 +296,9 @@ class ContainerInfo:
     ``limits`` i limiti che valgono, ``warnings`` una riga per quelli che qui non si possono avere, ``oom_killed`` se
     il kernel lo ha ucciso per la memoria; ``error`` perché l'ultimo avvio non è riuscito; ``first_instruction_ms``
     va dalla richiesta all'execve; ``warm`` se era un avvio a caldo, con rete e radice già pronte (quali passi, lo dice
-    ``ahead`` di ciascuno). ``steps`` ed ``env`` ci sono solo in ``inspect``; ``env`` è l'ambiente con cui parte (il
-    ``Config.Env`` di Docker).
+    ``ahead`` di ciascuno). I campi da ``steps`` in poi, tranne ``entrypoint``, ci sono solo in ``inspect``: ``env`` è
+    l'ambiente con cui parte (il ``Config.Env`` di Docker), ``image_id`` e ``image_digest`` le impronte della
+    configurazione e del manifesto di un'immagine conservata, ``exposed`` le porte che dichiara.
     """
 
     id: str
@@ -328,12 +329,18 @@ class ContainerInfo:
     steps: tuple[Step, ...] = ()
     entrypoint: tuple[str, ...] = ()
     env: tuple[Variable, ...] = ()
+    image_id: str = ""
+    image_digest: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    exposed: tuple[str, ...] = ()
+    workdir: str = ""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ContainerInfo:
         values = {f.name: data[f.name] for f in dataclasses.fields(cls) if f.name in data}
-        for name in ("command", "entrypoint", "warnings"):
+        for name in ("command", "entrypoint", "warnings", "exposed"):
             values[name] = tuple(values.get(name, ()))
+        values["labels"] = tuple((key, text) for key, text in values.get("labels", ()))
         values["limits"] = Limits.from_json(values.get("limits", {}))
         values["ports"] = tuple(Port.from_json(p) for p in values.get("ports", ()))
         values["steps"] = tuple(Step.from_json(s) for s in values.get("steps", ()))

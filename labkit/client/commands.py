@@ -72,7 +72,7 @@ def request(args: argparse.Namespace) -> dict[str, Any]:
         name: getattr(args, name)
         for name in (
             "name", "env", "env_file", "hostname", "read_only", "user", "workdir", "network", "publish", "cap_add",
-            "cap_drop", "tty", "init", "remove", "interactive", *LIMIT_NAMES,
+            "cap_drop", "tty", "init", "remove", "interactive", "pull", "platform", *LIMIT_NAMES,
         )
     }  # fmt: skip
     program = args.entrypoint  # one word: Docker does not split it, and an empty one takes the image's away

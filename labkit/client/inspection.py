@@ -82,6 +82,7 @@ def docker_form(info: ContainerInfo) -> dict[str, Any]:
         "Args": list(info.command[1:]),
         "State": state,
         "Name": f"/{info.name}",
+        "Image": info.image_id or info.image,
         "RestartCount": info.restart_count,
         "HostConfig": {
             "NetworkMode": info.network,
@@ -99,7 +100,10 @@ def docker_form(info: ContainerInfo) -> dict[str, Any]:
             "Env": [str(variable) for variable in info.env],
             "Cmd": list(info.command[len(info.entrypoint) :]),
             "Image": info.image,
+            "WorkingDir": info.workdir,
             "Entrypoint": list(info.entrypoint) or None,
+            "Labels": dict(info.labels),
+            "ExposedPorts": {port: {} for port in info.exposed},
         },
         "NetworkSettings": {
             "IPAddress": info.ip,

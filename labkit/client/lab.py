@@ -25,6 +25,7 @@ from labkit.client.output import Result, consume
 from labkit.client.plan import Plan
 from labkit.client.process import Held, Process
 from labkit.client.snapshot import NamespaceMap, own_namespaces
+from labkit.client.sources import named, stored
 from labkit.client.volumes import Volumes
 from labkit.client.wire import Channel, Wire
 from labkit.errors import BackendError, CommandError, ConflictError, InvalidError, LabError, NotFoundError
@@ -159,10 +160,11 @@ class Lab(Images):
     ) -> Container | Result:
         """Crea e avvia un container, come ``docker run``.
 
-        ``image`` è ``"busybox"``, ``"host"`` o il percorso di una cartella; ``command`` una lista o un
-        testo. Le altre opzioni sono quelle di ``docker run``: ``name entrypoint env env_file hostname
-        read_only user workdir network publish cap_add cap_drop init interactive restart stop_signal
-        stop_timeout``, ``health_cmd`` con ``health_interval health_timeout health_retries health_start_period`` (o
+        ``image`` è ``"busybox"``, ``"host"``, il percorso di una cartella, o un'immagine per nome: se manca si scarica
+        (``pull="missing"``, ``"always"`` o ``"never"``; ``platform``). ``command`` è una lista o un testo. Le altre
+        opzioni sono quelle di ``docker run``: ``name entrypoint env env_file hostname read_only user workdir network
+        publish cap_add cap_drop init interactive restart stop_signal stop_timeout``,
+        ``health_cmd`` con ``health_interval health_timeout health_retries health_start_period`` (o
         ``no_healthcheck``), ``log_max_size log_max_files``, ``volumes mounts tmpfs volumes_from``. Mostra le uscite
         mentre arrivano e torna il :class:`~labkit.client.output.Result`; con ``detach=True`` torna subito il
         :class:`~labkit.client.container.Container`. Senza ``detach`` e senza ``restart`` il container sparisce
@@ -178,7 +180,7 @@ class Lab(Images):
         gone = not (detach or wanted.get("restart")) if remove is None else remove
         data = options.stdin(stdin)
         wanted["interactive"] = data is not None or bool(wanted.get("interactive"))
-        request = options.request(image, command, remove=gone, **wanted)
+        request = options.request(image, command, images=self, remove=gone, **wanted)
         if detach:
             info = self.wire.call("run", attach=False, **request)
             warn(info)
@@ -190,19 +192,19 @@ class Lab(Images):
 
     def create(self, image: Any, command: options.Command = None, **wanted: Any) -> Container:
         """Un container come quello di :meth:`run`, ma non ancora partito: lo avvia :meth:`Container.start`."""
-        info = self.wire.call("create", **options.request(image, command, **wanted))
+        info = self.wire.call("create", **options.request(image, command, images=self, **wanted))
         return Container(self, info["name"], info["id"])
 
     def open_run(self, image: Any, command: options.Command = None, **wanted: Any) -> Channel:
         """Come :meth:`run`, ma torna il canale aperto: per chi ha un terminale da attaccarci."""
-        request = options.request(image, command, **wanted)
+        request = options.request(image, command, images=self, **wanted)
         channel = self.wire.open("run", attach=True, stdin=bool(wanted.get("interactive")), **request)
         channel.on_event = warn
         return channel
 
     def plan(self, image: Any, command: options.Command = None, **wanted: Any) -> Plan:
         """Un container da fare passo per passo, con le stesse opzioni di :meth:`run`."""
-        answer = self.wire.call("plan", **options.request(image, command, **wanted))
+        answer = self.wire.call("plan", **options.request(image, command, images=self, **wanted))
         return Plan(self, answer["name"], answer["steps"])
 
     def ps(self, all: bool = False) -> ContainerList:
@@ -227,7 +229,8 @@ class Lab(Images):
 
     def rootfs(self, image: str) -> str:
         """La cartella, vista dai processi del laboratorio, con lo strato più basso di un'immagine."""
-        return str(self.wire.call("rootfs", image=image)[0]["lowers"][-1])
+        name = named(image)
+        return str(self.wire.call("rootfs", image=name, stored=stored(name, "never"))[0]["lowers"][-1])
 
     # ---- processes and namespaces
 

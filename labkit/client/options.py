@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import base64
-import os
 import shlex
 import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labkit import units, volumes
 from labkit.client.environment import env_files, environment, secrets, templates
+from labkit.client.sources import named, stored
 from labkit.errors import InvalidError
 from labkit.limits import LIMIT_NAMES, Limits, Rates
 from labkit.model import ContainerSpec, Port, to_json
 from labkit.policy import LOG_DEFAULT, HealthCheck, LogLimits, RestartPolicy
+
+if TYPE_CHECKING:
+    from labkit.client.images import Images
 
 Command = str | Iterable[str] | None
 Moment = str | float | datetime | None
@@ -171,7 +174,7 @@ def spec(image: Any, cmd: Command, **options: Any) -> ContainerSpec:
         if options.get(name) is not None and not isinstance(options[name], (str, int)):
             raise InvalidError(f"{name} vuole un testo: {options[name]!r} non lo è.", f"{name}='…'")
     return ContainerSpec(
-        image=_image(image),
+        image=named(image),
         command=command(cmd),
         entrypoint=None if (entrypoint := options.get("entrypoint")) is None else command(entrypoint),
         name=_text(options.get("name")),
@@ -192,7 +195,7 @@ def spec(image: Any, cmd: Command, **options: Any) -> ContainerSpec:
         interactive=bool(options.get("interactive")),
         init=bool(options.get("init")),
         remove=bool(options.get("remove")),
-        stop_signal=_text(options.get("stop_signal")) or "SIGTERM",
+        stop_signal=_text(options.get("stop_signal")),
         stop_timeout=10.0 if (grace := options.get("stop_timeout")) is None else seconds(grace, "stop_timeout"),
         restart=restart(options.get("restart")),
         health=health(options),
@@ -203,10 +206,18 @@ def spec(image: Any, cmd: Command, **options: Any) -> ContainerSpec:
     )
 
 
-def request(image: Any, cmd: Command, **options: Any) -> dict[str, Any]:
-    """Gli argomenti dei verbi ``run`` e ``plan``: la descrizione e, a parte, i valori dei segreti (in base64)."""
+def request(image: Any, cmd: Command, *, images: Images | None = None, **options: Any) -> dict[str, Any]:
+    """Gli argomenti dei verbi ``run``, ``create`` e ``plan``.
+
+    La descrizione; a parte i valori dei segreti (in base64), e dove sta l'immagine se è una di quelle conservate
+    (``images`` scarica quella che manca).
+    """
     held = secrets(options.get("secrets"))
-    found = {"spec": to_json(spec(image, cmd, **{**options, "secrets": held}))}
+    pull, platform = options.pop("pull", None) or "missing", options.pop("platform", None) or ""
+    wanted = spec(image, cmd, **{**options, "secrets": held})
+    found: dict[str, Any] = {"spec": to_json(wanted)}
+    if place := stored(image, pull, platform, images):
+        found["stored"] = place
     if held:
         found["secrets"] = {name: base64.b64encode(value).decode() for name, value in held.items()}
     return found
@@ -251,13 +262,6 @@ def _rates(value: Any, name: str) -> Rates:
     if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
         raise InvalidError(f"{name} vuole un dispositivo e dei byte al secondo.", f"{name}='/dev/sda:4m'")
     return tuple((str(device), units.size(rate, name)) for device, rate in pairs)
-
-
-def _image(value: Any) -> Any:
-    """Il nome di un'immagine, o il percorso intero di una cartella: il laboratorio parte da un'altra."""
-    if isinstance(value, os.PathLike) or (isinstance(value, str) and "/" in value):
-        return os.path.abspath(os.path.expanduser(os.fspath(value)))
-    return value
 
 
 def _text(value: Any) -> str:

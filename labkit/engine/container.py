@@ -7,8 +7,8 @@ raccontare, percorrere e disegnare prima che esista un solo oggetto del kernel.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 from labkit.engine.isolation import DropBoundingSet, MaskPaths, isolation_operations
 from labkit.engine.limits import JoinCgroup, MakeCgroup, limit_operations
@@ -99,6 +99,19 @@ def argv(spec: ContainerSpec, image: ImageRoot) -> tuple[str, ...]:
         raise InvalidError("Non c'è nessun programma da eseguire: l'entrypoint è vuoto, e manca il comando.",
                            "lab.run('busybox', 'hostname')")  # fmt: skip
     return words
+
+
+def complete(spec: ContainerSpec, image: ImageRoot, **changes: Any) -> ContainerSpec:
+    """La descrizione con ciò che non dice preso dall'immagine (come Docker), e con ``changes``."""
+    return replace(
+        spec,
+        user=spec.user or image.user,
+        workdir=spec.workdir or image.workdir,
+        stop_signal=spec.stop_signal or image.stop_signal or "SIGTERM",
+        health=spec.health or image.health,
+        labels=tuple({**dict(image.labels), **dict(spec.labels)}.items()),
+        **changes,
+    )
 
 
 def hostname(spec: ContainerSpec) -> str:

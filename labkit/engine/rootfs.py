@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from labkit.engine.operation import Context, Operation
 from labkit.errors import InvalidError
 from labkit.kernel import libc, mounts
+from labkit.policy import HealthCheck
 
 #: Dove si cercano i programmi se l'immagine non lo dice: il PATH di Docker.
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -30,13 +31,37 @@ class Tree:
 
 @dataclass(frozen=True)
 class ImageRoot:
-    """Un'immagine pronta in questo laboratorio: alberi, comando e ambiente di partenza."""
+    """Un'immagine pronta in questo laboratorio: alberi, e come parte chi non chiede altro.
+
+    ``id`` e ``digest`` sono quelli di un'immagine conservata (configurazione e manifesto), vuoti per le altre;
+    ``losses`` una frase per ciò che qui non si è potuto avere. Gli altri campi sono quelli della configurazione OCI.
+    """
 
     name: str
     trees: tuple[Tree, ...]
     command: tuple[str, ...] = ("/bin/sh",)
     env: tuple[tuple[str, str], ...] = (("PATH", DEFAULT_PATH),)
     entrypoint: tuple[str, ...] = ()
+    workdir: str = ""
+    user: str = ""
+    stop_signal: str = ""
+    health: HealthCheck | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+    exposed: tuple[str, ...] = ()
+    id: str = ""
+    digest: str = ""
+    losses: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ImageRoot:
+        """Dai dati di :func:`labkit.model.to_json`."""
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
+        }
+        values["trees"] = tuple(Tree(tree["target"], tuple(tree["lowers"])) for tree in data["trees"])
+        values |= {key: tuple((name, text) for name, text in data[key]) for key in ("env", "labels")}
+        values["health"] = HealthCheck.from_json(data["health"]) if data["health"] else None
+        return cls(**values)
 
 
 @dataclass(frozen=True)

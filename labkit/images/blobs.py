@@ -14,19 +14,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from labkit.errors import InvalidError, LabError, NotFoundError
+from labkit.errors import CorruptError, InvalidError, NotFoundError
 from labkit.images.compression import pieces
 from labkit.images.descriptor import LARGEST_DOCUMENT, Descriptor
 from labkit.images.digest import ALGORITHMS, Digest
 from labkit.images.disk import explained, make_folder, sync_folder, try_lock
 
 _PREFIX = "new-"
-
-
-class CorruptError(LabError):
-    """Un blob non è più quello che era: è stato messo da parte."""
-
-    code = "corrupt"
 
 
 class Blobs:

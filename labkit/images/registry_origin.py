@@ -9,20 +9,9 @@ from __future__ import annotations
 import ipaddress
 import socket
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
-from labkit.errors import LabError
-
-
-class RegistryError(LabError):
-    """Un registro ha detto di no, o non ha risposto; ``status`` è il codice HTTP (0 se non c'è stato)."""
-
-    code = "registry"
-
-    def __init__(self, message: str, remedy: str = "", status: int = 0, **details: Any) -> None:
-        super().__init__(message, remedy, status=status, **details)
-        self.status = status
+from labkit.errors import RegistryError as RegistryError
 
 
 class PassingError(RegistryError):

@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from labkit.errors import ConflictError, InvalidError, LabError, NotFoundError
+from labkit.errors import ConflictError, CorruptError, InvalidError, LabError, NotFoundError
 from labkit.images import descriptor as media
 from labkit.images import manifest as manifests
-from labkit.images.blobs import Blobs, CorruptError
+from labkit.images.blobs import Blobs
 from labkit.images.config import ImageConfig
 from labkit.images.descriptor import Descriptor, Platform
 from labkit.images.digest import Digest

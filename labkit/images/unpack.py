@@ -28,6 +28,10 @@ from labkit.images.tar import TarReader
 from labkit.images.tar_header import Entry
 from labkit.images.whiteouts import OverlayWhiteouts, Whiteouts, split
 
+#: Why a file is not whose it should be.
+OWNERS = "i proprietari diversi da root: senza subuid esiste un utente solo"
+#: Why a device is not there: nothing is lost.
+DEVICES = "i dispositivi: in un container li mette il laboratorio"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -147,6 +151,8 @@ class _Unpacker:
 
     def _one(self, entry: Entry) -> None:
         meaning, names = split(parts(entry.name))
+        if meaning == "file" and not self._options.owners and (entry.uid or entry.gid):
+            self._skip(OWNERS)
         if meaning == "aufs":
             self._skip("i segni privati di AUFS")
         elif meaning != "file":
@@ -158,7 +164,7 @@ class _Unpacker:
         elif not names:
             raise InvalidError("Nello strato la radice non è una cartella.")
         elif entry.kind in (header.CHARACTER, header.BLOCK_DEVICE):
-            self._skip("i dispositivi: in un container li mette il laboratorio")
+            self._skip(DEVICES)
         else:
             self._create(names, entry)
 

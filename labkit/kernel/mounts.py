@@ -123,6 +123,10 @@ def escape(path: str) -> str:
     return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
 
 
+#: Quello che mount(2) legge delle opzioni: una pagina, zero finale compreso.
+_MOST_OPTIONS = 4096
+
+
 def overlay(
     target: str, lowers: tuple[str, ...], upper: str = "", work: str = "", userxattr: bool | None = None
 ) -> None:
@@ -138,7 +142,21 @@ def overlay(
         options += [f"upperdir={escape(upper)}", f"workdir={escape(work)}"]
     if userxattr:
         options.append("userxattr")
-    libc.mount("overlay", target, "overlay", libc.MS_NODEV, ",".join(options))
+    text = ",".join(options)
+    if len(os.fsencode(text)) < _MOST_OPTIONS:
+        libc.mount("overlay", target, "overlay", libc.MS_NODEV, text)
+        return
+    here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    opened: list[int] = []
+    try:
+        opened.extend(os.open(lower, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for lower in lowers)
+        os.chdir("/proc/self/fd")  # each layer is now as long as its number
+        options[0] = "lowerdir=" + ":".join(map(str, opened))
+        libc.mount("overlay", target, "overlay", libc.MS_NODEV, ",".join(options))
+    finally:
+        os.fchdir(here)
+        for fd in (*opened, here):
+            os.close(fd)
 
 
 def read_only(target: str, *, recursive: bool = False) -> None:

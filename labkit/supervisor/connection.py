@@ -22,7 +22,8 @@ class Call:
     """Una richiesta aperta: il canale su cui rispondere e il processo a cui è attaccata.
 
     ``readonly`` è di chi guarda soltanto (logs): non può scrivere al processo né fermarlo. ``early`` tiene
-    lo stdin arrivato prima del processo, per i verbi che ne aspettano uno. ``audience`` è dove sta fra chi
+    lo stdin arrivato prima del processo, per i verbi che ne aspettano uno; ``preparing`` finché si prepara l'immagine
+    del container che sarà. ``audience`` è dove sta fra chi
     ascolta, ``rewrite`` che cosa fa di un pezzo prima di mandarlo.
     """
 
@@ -32,6 +33,7 @@ class Call:
         self.task: Task | None = None
         self.readonly = False
         self.early: list[bytes] | None = None
+        self.preparing = False
         self.audience: list[Listener] = []
         self.rewrite: Callable[[int, bytes], bytes] | None = None
         self._unread = 0

@@ -22,8 +22,10 @@ from labkit.errors import BackendError, CommandError
 from labkit.kernel import libc
 from labkit.kernel.cgroups import CONTROLLERS, SWAP, Cgroup, Hierarchy
 from labkit.model import ContainerSpec, Feature
+from labkit.supervisor import unpacking
 from labkit.supervisor.launcher import Child
 from labkit.supervisor.sandbox import Sandbox
+from labkit.supervisor.unpacking import Stored
 from labkit.supervisor.zygote import Stdio, become, clean_child
 
 #: Le operazioni che restano vere: la nascita (senza namespace) e la sessione, che non toccano la macchina.
@@ -91,7 +93,8 @@ def perform(command: tuple[str, ...]) -> NoReturn:
 class FakeLauncher:
     """Un :class:`~labkit.supervisor.launcher.Launcher` che non tocca il kernel."""
 
-    def __init__(self) -> None:
+    def __init__(self, paths: list[str]) -> None:
+        self.paths = paths
         self.group = Cgroup((Hierarchy(2, (*CONTROLLERS, SWAP), "/laboratorio-finto/cgroup"),))
         self.reasons: dict[str, str] = {}
         self.sandbox = Sandbox("/laboratorio-finto", "fake", group=self.group)
@@ -108,6 +111,9 @@ class FakeLauncher:
         if name not in names():
             raise unknown(name)
         return ImageRoot(name, (Tree("", (f"/{name}",)),))
+
+    def unpack(self, stored: Stored) -> socket.socket:
+        return unpacking.spawn(unpacking.pretended, stored, self.paths)
 
     def place(self, spec: ContainerSpec, image: ImageRoot, *, later: bool) -> Placement:
         return self.sandbox.place(spec.network)

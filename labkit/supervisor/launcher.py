@@ -18,8 +18,10 @@ from labkit.kernel import rtnetlink as rt
 from labkit.kernel.cgroups import Cgroup
 from labkit.model import ContainerSpec, Feature
 from labkit.supervisor import sandbox as sandboxes
+from labkit.supervisor import unpacking
 from labkit.supervisor.labgroup import LabGroup, limit_features
 from labkit.supervisor.nursery import Nursery, Unborn
+from labkit.supervisor.unpacking import Stored
 from labkit.supervisor.zygote import Stdio, become, clean_child
 
 #: Le cose che il supervisore toglie da sé, in meno di un millisecondo.
@@ -49,6 +51,7 @@ class Launcher(Protocol):
     def features(self) -> list[Feature]: ...
     def adapt(self, plan: Plan) -> Plan: ...
     def image(self, name: str) -> ImageRoot: ...
+    def unpack(self, stored: Stored) -> socket.socket: ...
     def place(self, spec: ContainerSpec, image: ImageRoot, *, later: bool) -> Placement: ...
     def renew(self, place: Placement) -> Placement: ...
     def release(self, place: Placement) -> None: ...
@@ -106,6 +109,11 @@ class DirectLauncher:
 
     def image(self, name: str) -> ImageRoot:
         return self.sandbox.image(name)
+
+    def unpack(self, stored: Stored) -> socket.socket:
+        """Un figlio che prepara un'immagine conservata; torna il filo su cui racconta."""
+        work = unpacking.direct(self.sandbox.mode, f"{self.sandbox.home}/images")
+        return unpacking.spawn(work, stored, self.config["paths"])
 
     def place(self, spec: ContainerSpec, image: ImageRoot, *, later: bool) -> Placement:
         """Il posto di un container nuovo: quello di chi è atteso, se è uguale e se deve partire subito."""
@@ -253,12 +261,13 @@ def _close_mounts(context: Context) -> None:
         context.mounts.popitem()[1].close()
 
 
-def container_plan(launcher: Launcher, spec: ContainerSpec, *, later: bool) -> tuple[ImageRoot, Placement, Plan, Plan]:
-    """L'immagine, il posto e le due metà del piano di un container nuovo."""
-    image = launcher.image(spec.image)
+def container_plan(
+    launcher: Launcher, spec: ContainerSpec, image: ImageRoot, *, later: bool
+) -> tuple[Placement, Plan, Plan]:
+    """Il posto e le due metà del piano di un container nuovo."""
     place = launcher.place(spec, image, later=later)
     try:
-        return image, place, *halves(launcher, spec, image, place)
+        return place, *halves(launcher, spec, image, place)
     except LabError:  # a template without its variable, no program: nothing is born, and the place is free again
         launcher.release(place)
         raise

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from labkit.engine.container import Placement
+from labkit.engine.container import Placement, complete
 from labkit.engine.limits import supported
 from labkit.engine.rootfs import ImageRoot, Tree
 from labkit.engine.secrets import seal
@@ -47,34 +47,41 @@ def signal_number(name: str | int) -> int:
 
 
 def create(
-    server: Server, spec_data: dict[str, Any], secrets: dict[str, str] | None = None, *, later: bool = False
+    server: Server,
+    spec_data: dict[str, Any],
+    secrets: dict[str, str] | None = None,
+    image: ImageRoot | None = None,
+    *,
+    later: bool = False,
 ) -> Container:
     """Un container nuovo, con un nome e un piano, ma ancora senza niente nel kernel.
 
-    ``secrets`` sono i valori (base64) dei segreti che la descrizione nomina; ``later`` se non partirà subito:
-    nessuno lo aspetta, già pronto, per chissà quanto.
+    ``secrets`` sono i valori (base64) dei segreti che la descrizione nomina; ``image`` un'immagine conservata già
+    pronta, se no è una di quelle del laboratorio; ``later`` se non partirà subito: nessuno lo aspetta, già pronto, per
+    chissà quanto.
     """
     requested = time.monotonic()
     spec = ContainerSpec.from_json(spec_data)
-    signal_number(spec.stop_signal)
+    image = image or server.launcher.image(spec.image)
     capabilities.compute(spec.cap_add, spec.cap_drop)
     if set(spec.secrets) != set(secrets or {}):
         raise InvalidError("I segreti mandati non sono quelli nominati.", "lab.run(…, secrets={'nome': 'valore'})")
     limits, warnings = supported(server.launcher.group, spec.limits, server.launcher.reasons)
-    spec = replace(spec, limits=limits)
     number = server.state.new_number()
-    spec = replace(spec, name=server.state.choose_name(spec.name, number))
+    spec = complete(spec, image, limits=limits, name=server.state.choose_name(spec.name, number))
+    signal_number(spec.stop_signal)
     spec, volumes = server.volumes.claim(server.state, spec)
     held = seal({name: base64.b64decode(secrets[name], validate=True) for name in spec.secrets}) if secrets else -1
     try:
-        image, place, lab, own = container_plan(server.launcher, spec, later=later)
+        place, lab, own = container_plan(server.launcher, spec, image, later=later)
     except BaseException:
         if held >= 0:
             os.close(held)
         server.volumes.release(volumes)
         raise
     container = Container(os.urandom(6).hex(), spec.name, spec, image, place, lab, own, server.launcher.context())
-    container.requested, container.warnings = requested, warnings
+    container.requested = requested
+    container.warnings = (*warnings, *server.images.losses(image))
     container.secrets, container.volumes = held, volumes
     server.state.add(container)
     return container
@@ -84,9 +91,9 @@ def rehearse(server: Server) -> None:
     """Una richiesta a vuoto: dopo una nascita le pagine di memoria divise con il figlio si copiano adesso, non dopo."""
     asked = pack_json(Kind.CALL, 0, {"verb": "run", "args": {"spec": to_json(ContainerSpec("prova", ("prova",)))}})
     request = next(frame.json() for frame in Decoder().feed(asked))
-    spec = ContainerSpec.from_json(request["args"]["spec"])
-    signal_number(spec.stop_signal)
     image = ImageRoot("prova", (Tree("", ("/",)),))
+    spec = complete(ContainerSpec.from_json(request["args"]["spec"]), image)
+    signal_number(spec.stop_signal)
     place = Placement("0", "/", "veth0", "10.88.0.2", 16, "10.88.0.1")
     lab, own = halves(server.launcher, spec, image, place)
     pickle.dumps((own.operations, own.first_index))

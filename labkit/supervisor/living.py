@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from labkit.engine.rootfs import ImageRoot
 from labkit.errors import ConflictError, InvalidError
 from labkit.model import to_json
 from labkit.supervisor.connection import Call
@@ -23,16 +24,27 @@ from labkit.supervisor.lifecycle import (
 )
 from labkit.supervisor.state import Container
 from labkit.supervisor.stepping import finish
+from labkit.supervisor.unpacking import Stored
 
 if TYPE_CHECKING:
     from labkit.supervisor.server import Server
 
 
-def create_container(server: Server, call: Call, spec: dict[str, Any], secrets: dict[str, str] | None = None) -> None:
+def create_container(
+    server: Server,
+    call: Call,
+    spec: dict[str, Any],
+    secrets: dict[str, str] | None = None,
+    stored: Stored | None = None,
+) -> None:
     """Un container pronto a partire: ha un nome e un indirizzo, ma ancora nessun processo."""
-    container = create(server, spec, secrets, later=True)
-    container.kept = True
-    call.answer(to_json(container.info()))
+
+    def ready(image: ImageRoot | None) -> None:
+        container = create(server, spec, secrets, image, later=True)
+        container.kept = True
+        call.answer(to_json(container.info()))
+
+    server.images.prepare(call, stored, ready)
 
 
 def start(server: Server, call: Call, name: str, attach: bool = False) -> None:

@@ -24,6 +24,7 @@ from labkit.supervisor.lifecycle import rehearse
 from labkit.supervisor.loop import Loop
 from labkit.supervisor.shelf import Shelf
 from labkit.supervisor.state import State
+from labkit.supervisor.unpacking import Images
 from labkit.supervisor.volumes import Volumes
 
 
@@ -42,6 +43,7 @@ class Server:
         self.connections: list[Connection] = []
         self.owner: Connection | None = None
         self.volumes = Volumes(Shelf(config["volumes"]), loop)
+        self.images = Images(self)
         self.groups = Groups(self, launcher.group, launcher.reasons, config.get("kmsg", -1))
 
     def hello(self) -> dict[str, Any]:
@@ -140,7 +142,7 @@ def serve_lab(config: dict[str, Any], wire: socket.socket, door: socket.socket, 
     if config["mode"] == "fake":
         from labkit.supervisor.fake import FakeLauncher
 
-        launcher = FakeLauncher()
+        launcher = FakeLauncher(config["paths"])
     else:
         launcher = DirectLauncher(config)
     loop = Loop()

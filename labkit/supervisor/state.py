@@ -132,8 +132,17 @@ class Container:
         )
 
     def whole(self) -> ContainerInfo:
-        """Anche le cose lunghe: i passi e l'ambiente."""
-        return replace(self.info(), steps=self.all_steps(), env=environment(self.spec, self.image))
+        """Anche le cose lunghe: i passi, l'ambiente, l'immagine."""
+        return replace(
+            self.info(),
+            steps=self.all_steps(),
+            env=environment(self.spec, self.image),
+            image_id=self.image.id,
+            image_digest=self.image.digest,
+            labels=self.spec.labels,
+            exposed=self.image.exposed,
+            workdir=self.spec.workdir,
+        )
 
     def all_steps(self) -> tuple[Step, ...]:
         """I passi come li vede chi guarda: quelli raccontati dal figlio coprono quelli del piano."""

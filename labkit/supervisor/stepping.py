@@ -6,20 +6,32 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from labkit.engine.rootfs import ImageRoot
 from labkit.errors import LabError, PlanError
 from labkit.model import Step, to_json
 from labkit.supervisor import lifecycle
 from labkit.supervisor.connection import Call
 from labkit.supervisor.state import Container
+from labkit.supervisor.unpacking import Stored
 
 if TYPE_CHECKING:
     from labkit.supervisor.server import Server
 
 
-def plan(server: Server, call: Call, spec: dict[str, Any], secrets: dict[str, str] | None = None) -> None:
+def plan(
+    server: Server,
+    call: Call,
+    spec: dict[str, Any],
+    secrets: dict[str, str] | None = None,
+    stored: Stored | None = None,
+) -> None:
     """Un container da fare passo per passo: per ora esiste solo il suo nome."""
-    container = lifecycle.create(server, spec, secrets, later=True)
-    call.answer({"name": container.name, "steps": to_json(container.all_steps())})
+
+    def ready(image: ImageRoot | None) -> None:
+        container = lifecycle.create(server, spec, secrets, image, later=True)
+        call.answer({"name": container.name, "steps": to_json(container.all_steps())})
+
+    server.images.prepare(call, stored, ready)
 
 
 def steps(server: Server, call: Call, name: str) -> None:

@@ -10,9 +10,10 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from labkit.engine.rootfs import ImageRoot
 from labkit.engine.userland import names
 from labkit.environment import Setting
-from labkit.errors import InvalidError, NotFoundError
+from labkit.errors import InvalidError, LabError, NotFoundError
 from labkit.kernel import namespaces, procfs
 from labkit.model import NAMESPACES, to_json
 from labkit.supervisor.browsing import BROWSE_VERBS
@@ -25,6 +26,7 @@ from labkit.supervisor.processes import PROCESS_VERBS
 from labkit.supervisor.records import RECORD_VERBS
 from labkit.supervisor.stepping import PLAN_VERBS
 from labkit.supervisor.task import Task
+from labkit.supervisor.unpacking import Stored
 from labkit.supervisor.volumes import VOLUME_VERBS
 
 if TYPE_CHECKING:
@@ -36,19 +38,36 @@ def run(
     call: Call,
     spec: dict[str, Any],
     secrets: dict[str, str] | None = None,
+    stored: Stored | None = None,
     attach: bool = True,
     stdin: bool = False,
 ) -> None:
-    """Crea e avvia un container; con ``attach`` la risposta arriva quando finisce."""
-    container = create(server, spec, secrets)
+    """Crea e avvia un container; con ``attach`` la risposta arriva quando finisce.
+
+    ``stored`` dice quale immagine conservata (:class:`labkit.engine.stored.Source`), se è una di quelle.
+    """
+    if attach and stored:
+        call.early = []  # what is typed while the image is being made ready
+    server.images.prepare(call, stored, lambda image: _run(server, call, spec, secrets, image, attach, stdin))
+
+
+def _run(
+    server: Server,
+    call: Call,
+    spec: dict[str, Any],
+    secrets: dict[str, str] | None,
+    image: ImageRoot | None,
+    attach: bool,
+    stdin: bool,
+) -> None:
+    container = create(server, spec, secrets, image)
     birth = launch(server, container, stdin=stdin)
     birth.on_failed = call.fail
     if not attach:
         birth.on_ready = lambda: call.answer(to_json(container.info()))
         return
     birth.on_ready = lambda: call.event({"started": to_json(container.info())})
-    call.task = container.task
-    call.listen(container.audience)
+    call.attach(birth.task)
     container.waiters.append(lambda code: call.answer({"exit_code": code, "info": to_json(container.info())}))
 
 
@@ -126,6 +145,11 @@ def attached(call: Call, channel: int) -> Task:
 
 def interrupt(server: Server, call: Call, channel: int, signal: str = "SIGINT") -> None:
     """Un segnale al gruppo del processo attaccato a un canale, come Ctrl-C in un terminale."""
+    waiting = call.connection.calls.get(channel)
+    if waiting is not None and waiting.preparing:  # nothing is born yet: the image goes on, the container does not
+        waiting.fail(LabError("Interrotto mentre si preparava l'immagine."))
+        call.answer()
+        return
     task = attached(call, channel)
     try:
         os.killpg(task.pid, signal_number(signal))
@@ -161,10 +185,14 @@ def images(server: Server, call: Call) -> None:
     call.answer(list(names()))
 
 
-def rootfs(server: Server, call: Call, image: str) -> None:
+def rootfs(server: Server, call: Call, image: str, stored: Stored | None = None) -> None:
     """Gli strati di un'immagine, come percorsi visibili dal laboratorio."""
-    trees = server.launcher.image(image).trees
-    call.answer([{"target": tree.target, "lowers": list(tree.lowers)} for tree in trees])
+
+    def ready(found: ImageRoot | None) -> None:
+        trees = (found or server.launcher.image(image)).trees
+        call.answer([{"target": tree.target, "lowers": list(tree.lowers)} for tree in trees])
+
+    server.images.prepare(call, stored, ready)
 
 
 def hold(server: Server, call: Call, pid: int, kind: str) -> None:

@@ -14,14 +14,16 @@ def test_a_container_is_told_with_docker_s_names() -> None:
         "abc", "web", "busybox", ("sh", "-c", "sleep 1"), "running", pid=7, hostname="web", user="0", ip="10.88.0.2",
         ports=(Port(80, 8080),), created_at=1.0, started_at=2.0, restart=RestartPolicy("on-failure", 3),
         health=Health("healthy"), limits=Limits(memory=64 << 20, cpus=0.5), entrypoint=("sh", "-c"),
-        env=(Variable("A", "1", "option"), Variable("B", "", "file")),
+        env=(Variable("A", "1", "option"), Variable("B", "", "file")), image_id="sha256:1", workdir="/app",
+        labels=(("di", "prova"),), exposed=("80/tcp",),
     )  # fmt: skip
     told = docker_form(info)
     assert told["Config"] == {
         "Hostname": "web", "User": "", "Env": ["A=1", "B="], "Cmd": ["sleep 1"], "Image": "busybox",
-        "Entrypoint": ["sh", "-c"],
+        "Entrypoint": ["sh", "-c"], "WorkingDir": "/app", "Labels": {"di": "prova"}, "ExposedPorts": {"80/tcp": {}},
     }  # fmt: skip
     assert (told["Name"], told["Path"], told["Args"]) == ("/web", "sh", ["-c", "sleep 1"])
+    assert told["Image"] == "sha256:1"
     assert told["State"]["Running"] is True
     assert told["State"]["Health"] == {"Status": "healthy", "FailingStreak": 0}
     assert (told["State"]["StartedAt"], told["State"]["FinishedAt"]) == (

@@ -114,13 +114,17 @@ def test_an_input_that_is_neither_is_refused(value: Any) -> None:
 def test_an_image_is_a_name_or_a_folder_as_seen_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/casa")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
     seen = {
-        image: options.spec(image, None).image for image in ("busybox", "./radice", "a/../b", "/assoluta/", "~/mia")
+        image: options.spec(image, None).image
+        for image in ("busybox", "./radice", "a/../b", "a/manca", "/assoluta/", "~/mia")
     }
     assert seen == {
         "busybox": "busybox",
         "./radice": f"{tmp_path}/radice",
         "a/../b": f"{tmp_path}/b",
+        "a/manca": "a/manca",
         "/assoluta/": "/assoluta",
         "~/mia": "/casa/mia",
     }

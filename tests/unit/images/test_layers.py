@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from labkit.errors import InvalidError
+from labkit.errors import CorruptError, InvalidError
 from labkit.images import layers
-from labkit.images.blobs import CorruptError
 from labkit.images.config import History
 from labkit.images.image import Image, Layer
 from labkit.images.layers import Layers, Unpacking

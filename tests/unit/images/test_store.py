@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from labkit.errors import ConflictError, InvalidError, LabError, NotFoundError
-from labkit.images.blobs import Blobs, CorruptError
+from labkit.errors import ConflictError, CorruptError, InvalidError, LabError, NotFoundError
+from labkit.images.blobs import Blobs
 from labkit.images.config import History
 from labkit.images.descriptor import LAYER_GZIP, Descriptor, Platform
 from labkit.images.digest import Digest
