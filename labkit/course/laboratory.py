@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from labkit.widgets.console_view import ConsoleView
     from labkit.widgets.environment_diff import EnvironmentDiff
     from labkit.widgets.gauges import Gauges
+    from labkit.widgets.image_stack import ImageStack
     from labkit.widgets.layer_explorer import LayerExplorer
     from labkit.widgets.life_line import LifeLine
 
@@ -90,6 +91,15 @@ class Lab(lab.Lab):
         from labkit.widgets.layer_explorer import LayerExplorer
 
         return LayerExplorer(self, container)
+
+    def stack(self, *names: str) -> ImageStack:
+        """Le pile di strati di quelle immagini, una accanto all'altra: ciò che hanno in comune c'è una volta sola.
+
+        Errori: :class:`~labkit.errors.NotFoundError` per un nome che non c'è.
+        """
+        from labkit.widgets.image_stack import ImageStack
+
+        return ImageStack([self.image(name) for name in names])
 
     def _view(self) -> Show:
         try:
