@@ -244,6 +244,7 @@ COMMANDS: dict[str, tuple[Callable[[Parser], None], Command, str]] = {
     "import": (image_arguments.import_, _image("import_"), "fa un'immagine dal tar di una radice"),
     "login": (image_arguments.login, _image("login"), "dice a un registro chi sei"),
     "logout": (image_arguments.server, _image("logout"), "dimentica le credenziali di un registro"),
+    "registry": (image_arguments.registry, _image("registry"), "accende il registro del corso, anche per una classe"),
     "image prune": (image_arguments.prune, _image("prune"), "toglie le immagini che non hanno più un nome"),
     "system df": (image_arguments.nothing, _image("df"), "quanto posto occupano le immagini"),
     "course-images": (_options_of_course_images, course_images, course_images.__doc__ or ""),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from labkit.client.italian import Parser
+from labkit.client.italian import Parser, natural
 
 
 def _flag_value(text: str) -> bool:
@@ -85,3 +85,9 @@ def login(p: Parser) -> None:
 
 def server(p: Parser) -> None:
     p.value("server", metavar="REGISTRO", nargs="?", help="quale registro (Docker Hub)")
+
+
+def registry(p: Parser) -> None:
+    p.option("--folder", metavar="CARTELLA", default="", help="dove tenere le immagini (i dati dell'utente)")
+    p.option("--port", metavar="PORTA", type=natural("la porta"), default=5000, help="su quale porta (5000)")
+    p.option("--classe", metavar="INDIRIZZO", default="", help="anche su questo indirizzo, da cui si legge e basta")

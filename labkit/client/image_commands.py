@@ -9,11 +9,15 @@ import argparse
 import getpass
 import os
 import sys
+import threading
+import time
 from typing import BinaryIO
 
 from labkit.client import progress
 from labkit.client.images import Images, Show
+from labkit.client.registry import CourseRegistry, default_root, row
 from labkit.errors import ConflictError, InvalidError, LabError
+from labkit.images.local_registry_log import Request
 from labkit.images.reference import DEFAULT_REGISTRY, parse
 from labkit.images.registry_login import login as enter
 from labkit.images.registry_login import logout as leave
@@ -146,3 +150,46 @@ def _stdin(remedy: str) -> BinaryIO:
     if sys.stdin.isatty():
         raise ConflictError("L'archivio si legge da un file o da una pipe, non dalla tastiera.", remedy)
     return sys.stdin.buffer
+
+
+def registry(args: argparse.Namespace) -> int:
+    """``labkit registry``: il registro del corso, acceso finché non si preme Ctrl-C."""
+    folder = args.folder or default_root()
+    with CourseRegistry(folder, args.port, args.classe, lambda one: print(_line(one), flush=True)) as lit:
+        print(_welcome(lit, args.classe), flush=True)
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            print("\nRegistro spento. Le immagini restano nella sua cartella.")
+    return 0
+
+
+def _welcome(lit: CourseRegistry, host: str) -> str:
+    """Che cosa deve scrivere chi lo usa."""
+    name = lit.name("corso/prova:1")
+    said = [
+        f"Registro del corso acceso: {lit.address}",
+        f"  le immagini stanno in {lit.folder}",
+        "Per mandarci un'immagine, da questa macchina:",
+        f"  labkit push corso/prova:1 {name}",
+        "Per prenderla:",
+        f"  labkit pull {name}",
+    ]
+    if host:
+        port = lit.address.rpartition(":")[2]
+        there = f"{'INDIRIZZO' if host == '0.0.0.0' else host}:{port}"
+        said += [
+            f"Per la classe: {there}, in sola lettura e in chiaro. Chi studia scrive:",
+            f"  labkit pull --tls-verify=false {there}/corso/prova:1",
+            "oppure, una volta per tutte, per avere i nomi di Docker Hub da qui:",
+            f"  export LABKIT_MIRRORS=http://{there}",
+        ]
+    return "\n".join([*said, "Ctrl-C lo spegne."])
+
+
+def _line(one: Request) -> str:
+    """Una domanda su una riga, con l'ora."""
+    client, method, repository, kind, which, status, received, sent = row(one)
+    clock = time.strftime("%H:%M:%S", time.localtime(one.moment))
+    what = " ".join(part for part in (repository, kind, which) if part)
+    return f"{clock}  {client}  {method} {what}  {status}  ricevuti {received}, mandati {sent}"

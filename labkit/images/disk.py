@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from labkit.errors import ConflictError, LabError
 
 _WHY = {
-    errno.ENOSPC: ("il disco è pieno", "df -h, e poi: labkit prune"),
-    errno.EDQUOT: ("la tua parte di disco è finita", "quota, e poi: labkit prune"),
+    errno.ENOSPC: ("il disco è pieno", "df -h, e poi: labkit image prune"),
+    errno.EDQUOT: ("la tua parte di disco è finita", "quota, e poi: labkit image prune"),
     errno.EROFS: ("il disco è in sola lettura", "export LABKIT_IMAGES=/una/cartella/scrivibile"),
     errno.EACCES: ("non hai il permesso", "export LABKIT_IMAGES=/una/cartella/tua"),
     errno.EPERM: ("il sistema non lo permette", "export LABKIT_IMAGES=/una/cartella/tua"),

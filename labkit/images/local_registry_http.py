@@ -20,6 +20,7 @@ class QuietServer(ThreadingHTTPServer):
     """Un thread per connessione; chi se ne va a metà non fa rumore."""
 
     daemon_threads = True
+    request_queue_size = 128  # a class begins all at once
     block_on_close = False
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -61,7 +62,25 @@ class Exchange(BaseHTTPRequestHandler):
         """Risponde, oppure solleva."""
         raise unknown("NAME")
 
+    def began(self) -> None:
+        """Una domanda è arrivata."""
+
+    def ended(self) -> None:
+        """La risposta è partita, o non partirà più: ``status``, ``received`` e ``sent`` dicono com'è andata."""
+
     def _serve(self) -> None:
+        self.status = self.received = self.sent = 0
+        self.began()
+        try:
+            self._answer()
+        finally:
+            self.ended()
+
+    def send_response(self, code: int, message: str | None = None) -> None:
+        self.status = int(code)
+        super().send_response(code, message)
+
+    def _answer(self) -> None:
         self.left = -1 if "chunked" in self.headers.get("Transfer-Encoding", "").lower() else self._length()
         try:
             self.route()
@@ -96,6 +115,7 @@ class Exchange(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+            self.sent += len(body)
 
     def _error(self, status: int, code: str, message: str) -> None:
         body = write({"errors": [{"code": code, "message": message, "detail": None}]})
@@ -117,6 +137,7 @@ class Exchange(BaseHTTPRequestHandler):
                 if not data:
                     raise ConnectionError
                 self.left -= len(data)
+                self.received += len(data)
                 yield data
             return
         while True:
@@ -133,6 +154,7 @@ class Exchange(BaseHTTPRequestHandler):
                 if not data:
                     raise ConnectionError
                 size -= len(data)
+                self.received += len(data)
                 yield data
             if self.rfile.readline(128).strip():  # the line that ends a piece, or trailers that nobody sends
                 raise ConnectionError

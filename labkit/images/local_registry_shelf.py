@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 
 from labkit.errors import InvalidError
@@ -144,6 +144,34 @@ class Shelf:
                 found.append(Descriptor(kind, digest, len(raw), None, data.get("annotations") or {}, artifact))
         return found
 
+    # ------------------------------------------------------------ what may go
+
+    def parts(self, where: str) -> set[Digest]:
+        """L'impronta di un manifesto e quelle che nomina; niente se ``where`` è un tag: cade solo il nome."""
+        found = self.manifest(where) if ":" in where else None
+        return {found[0], *_named(found[1])} if found else set()
+
+    def digests(self) -> set[Digest]:
+        """Tutto ciò che il deposito tiene: blob e manifesti."""
+        return {*self._marked("blobs"), *self._marked("manifests")}
+
+    def forget(self, before: float, released: Collection[Digest]) -> None:
+        """Lascia i blob che nessun manifesto del deposito nomina, se sono di prima di ``before`` o ``released``."""
+        used = set[Digest]()
+        for digest in self._marked("manifests"):
+            if found := self.manifest(str(digest)):
+                used |= _named(found[1])
+        for digest in self._marked("blobs"):
+            path = self._mark("blobs", digest)
+            if digest not in used and (digest in released or os.stat(path).st_mtime <= before):
+                _unlink(path)
+
+    def _marked(self, kind: str) -> Iterator[Digest]:
+        with suppress(FileNotFoundError):
+            for name in os.listdir(f"{self._folder}/_{kind}"):
+                with suppress(InvalidError):  # half-written names begin with a dot
+                    yield Digest(name.replace("-", ":", 1))
+
     # ------------------------------------------------------------ uploads
 
     def upload(self, name: str) -> str:
@@ -174,15 +202,25 @@ class Shelf:
         replace_file(path, data)
 
 
-def repositories(root: str) -> Iterable[str]:
+def repositories(root: str) -> list[str]:
     """I depositi che hanno almeno un tag, in ordine."""
     base = f"{root}/repositories"
-    found = []
+    return sorted(name for name, inside in _folders(root) if "_tags" in inside and os.listdir(f"{base}/{name}/_tags"))
+
+
+def shelves(root: str, blobs: Blobs) -> Iterator[Shelf]:
+    """Tutti i depositi, anche quelli che non hanno più tag."""
+    for name, inside in _folders(root):
+        if inside & {"_blobs", "_manifests"}:
+            yield Shelf(root, blobs, name)
+
+
+def _folders(root: str) -> Iterator[tuple[str, set[str]]]:
+    """Ogni cartella sotto i depositi, con i nomi che ha dentro."""
+    base = f"{root}/repositories"
     for folder, names, _ in os.walk(base):
-        if "_tags" in names:
-            found.append(os.path.relpath(folder, base))
+        yield os.path.relpath(folder, base), set(names)
         names[:] = [name for name in names if not name.startswith("_")]
-    return sorted(found)
 
 
 def forget_uploads(root: str) -> None:
@@ -191,6 +229,13 @@ def forget_uploads(root: str) -> None:
         if folder.endswith("/_uploads"):
             for name in files:
                 os.unlink(f"{folder}/{name}")
+
+
+def _named(raw: bytes) -> set[Digest]:
+    """Le impronte dei blob che un manifesto nomina (di un indice: nessuna, i suoi manifesti hanno un segno loro)."""
+    data = json.loads(raw)
+    found = [*(data.get("layers") or []), *([data["config"]] if data.get("config") else [])]
+    return {Descriptor.from_dict(one, "il manifesto").digest for one in found}
 
 
 def _unlink(path: str) -> bool:

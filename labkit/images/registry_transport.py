@@ -246,6 +246,11 @@ def _reason(problem: BaseException) -> str:
 
 
 def _unreachable(origin: Origin, problem: BaseException) -> RegistryError:
+    if isinstance(problem, urllib3.exceptions.SSLError) and "WRONG_VERSION_NUMBER" in str(problem):
+        return RegistryError(
+            f"Il registro {origin.host} parla in chiaro (http), e così chiunque in mezzo può cambiare un nome.",
+            "se è quello della tua classe: labkit pull --tls-verify=false …",
+        )
     if isinstance(problem, urllib3.exceptions.SSLError):
         return RegistryError(
             f"Il certificato di {origin.host} non va bene: non so se è davvero lui.",

@@ -212,7 +212,7 @@ def test_the_commands_say_what_docker_says(
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("image", "labkit non ha il comando «image». Rimedio: labkit image prune"),
+        ("image", "labkit image: manca che cosa fare: prune"),
         ("pull", "labkit pull: manca IMMAGINE"),
         ("pull --tls-verify=forse x", "vuole true o false, non «forse»"),
         ("pull --platform=qui x", "non è una piattaforma"),
