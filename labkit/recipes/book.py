@@ -58,7 +58,12 @@ BASE = Recipe(
             ("base-files", "libc6", "libc-bin"),
             without=r"var/(run|lock)/$|usr/share/(base-files|dict)/",
             files="base",
-            folders={"root": Folder(0o700), "run/lock": Folder(0o1777), "usr/lib64": Folder()},
+            folders={
+                "root": Folder(0o700),
+                "run/lock": Folder(0o1777),
+                "usr/lib64": Folder(),
+                "var/local": Folder(),  # of the group staff, which a container does not have
+            },
             links={
                 **{name: f"usr/{name}" for name in ("bin", "sbin", "lib", "lib64")},
                 "var/run": "/run",
@@ -91,9 +96,6 @@ NGINX = Recipe(
         Step(
             "la configurazione e la prima pagina",
             files="nginx",
-            folders={
-                f"var/lib/nginx/{name}": Folder(0o700, 33) for name in ("body", "fastcgi", "proxy", "scgi", "uwsgi")
-            },
         ),
     ),
     process={
@@ -117,7 +119,8 @@ MARIADB = Recipe(
                 "etc/passwd": _with("passwd", f"mysql:x:{_MYSQL}:{_MYSQL}::/var/lib/mysql:/usr/sbin/nologin"),
                 "etc/group": _with("group", f"mysql:x:{_MYSQL}:"),
             },
-            folders={"var/lib/mysql": Folder(0o755, _MYSQL, _MYSQL), "run/mysqld": Folder(0o755, _MYSQL, _MYSQL)},
+            # Whose they are is decided at the start: where there is one user only, it is that one.
+            folders={"var/lib/mysql": Folder(), "run/mysqld": Folder()},
         ),
         Step("le librerie di MariaDB", ("libstdc++6", "libssl3", "libncurses6", "libedit2", "liburing2", "libnuma1")),
         Step("il client di MariaDB", ("mariadb-client-core",), without=r"usr/bin/(mariadb-check|my_print_defaults)$"),

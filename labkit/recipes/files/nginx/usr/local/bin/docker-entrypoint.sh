@@ -4,9 +4,9 @@ set -eu
 
 if [ "${1-}" = nginx ]; then
     # I processi che lavorano cambiano utente: dove di utenti ce n'è uno solo, restano root.
-    user=www-data
+    user=root
     while read -r first _ count; do
-        [ "$first" -ne 0 ] || [ "$count" -gt 33 ] || user=root
+        if [ "$first" -le 33 ] && [ $((33 - first)) -lt "$count" ]; then user=www-data; fi
     done < /proc/self/uid_map
     # nginx ascolta solo l'ultimo -g: ciò che si aggiunge va dentro quello che c'è.
     before='' found=''
