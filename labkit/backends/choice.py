@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from labkit.backends import accel
 from labkit.backends.base import Backend
@@ -17,7 +17,7 @@ from labkit.backends.direct import DirectBackend
 from labkit.backends.fake import FakeBackend
 from labkit.backends.microvm import QemuBackend
 from labkit.backends.uml import UmlBackend
-from labkit.errors import InvalidError
+from labkit.errors import InvalidError, LabError
 
 Say = Callable[[str], None]
 
@@ -53,3 +53,11 @@ def candidates(name: str = "auto", say: Say | None = None) -> Iterator[Backend]:
 def tell(sentence: str) -> None:
     """Una riga su stderr: i pacchetti da scaricare e le prove da fare si dicono, non si nascondono."""
     print(sentence, file=sys.stderr, flush=True)
+
+
+def why(name: str, refused: Sequence[LabError]) -> str:
+    """La riga che dice dove vive il laboratorio, quando non è la prima scelta."""
+    if not refused:
+        return ""
+    where = {"uml": "un kernel suo, User Mode Linux", "qemu": "una macchina virtuale QEMU"}.get(name, name)
+    return f"Il laboratorio vive in {where}. {refused[0].message}"

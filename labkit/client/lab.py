@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from labkit import rundir
+from labkit.backends import choice
 from labkit.backends.base import Backend, fingerprint
 from labkit.backends.choice import candidates, tell
 from labkit.client import options, weight
@@ -68,7 +69,7 @@ class Lab(Images):
                 refused.append(problem)
                 continue
             #: Perché il laboratorio vive lì: una frase, vuota se è la prima scelta.
-            self.why = _why(candidate.name, refused)
+            self.why = choice.why(candidate.name, refused)
             if self.why:
                 tell(self.why)
             return
@@ -375,14 +376,6 @@ def warn(started: Any) -> None:
     info = started.get("started", started) if isinstance(started, dict) else {}
     for line in info.get("warnings", ()):
         tell(line)
-
-
-def _why(name: str, refused: list[LabError]) -> str:
-    """La riga che dice dove vive il laboratorio, quando non è la prima scelta."""
-    if not refused:
-        return ""
-    where = {"uml": "un kernel suo, User Mode Linux", "qemu": "una macchina virtuale QEMU"}.get(name, name)
-    return f"Il laboratorio vive in {where}. {refused[0].message}"
 
 
 def _end(wire: Wire, process: subprocess.Popen[bytes] | None, owner: int) -> None:
