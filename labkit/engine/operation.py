@@ -143,6 +143,15 @@ class Plan:
         self._microseconds[:done] = other._microseconds[:done]
         self._ahead[:done] = [True] * done
 
+    def proceed(self, operations: tuple[Operation, ...]) -> None:
+        """Quello che è stato fatto, tutto, lo era prima del tempo: il piano va avanti con altre ``operations``."""
+        count = len(operations)
+        self._ahead = [True] * self.position + [False] * count
+        self.operations += operations
+        self._states += ["todo"] * count
+        self._microseconds += [None] * count
+        self._errors += [""] * count
+
     def lasting(self) -> Plan:
         """L'inizio del piano, già fatto, che resta anche quando il programma è finito."""
         done = list(itertools.takewhile(lambda operation: operation.lasting, self.operations[: self.position]))

@@ -8,7 +8,9 @@ italiano e il rimedio (:mod:`labkit.kernel.explain`). I numeri stanno in :mod:`l
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
+import signal
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -32,8 +34,11 @@ CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
-CLONE_PARENT = 0x00008000
+CLONE_VM = 0x00000100
 CLONE_PIDFD = 0x00001000
+CLONE_VFORK = 0x00004000
+CLONE_PARENT = 0x00008000
+CLONE_PARENT_SETTID = 0x00100000
 
 # sys/mount.h
 MS_RDONLY = 1
@@ -64,6 +69,10 @@ MOUNT_ATTR_RDONLY = 0x01
 MOUNT_ATTR_NOSUID = 0x02
 MOUNT_ATTR_NODEV = 0x04
 MOUNT_ATTR_NOEXEC = 0x08
+
+# asm-generic/fcntl.h, asm/signal.h
+_F_SETSIG = 10
+_SA_NOCLDSTOP = 1
 
 # linux/openat2.h
 RESOLVE_NO_MAGICLINKS = 0x02
@@ -131,6 +140,14 @@ def heed_signals(*deaf: int) -> None:
     for signum in range(1, 65):
         if ignored >> (signum - 1) & 1 and signum not in deaf:
             syscall("rt_sigaction", signum, bytes(32), None, 8)  # a struct of zeros: SIG_DFL, no flags, empty mask
+
+
+def ignore_stops() -> None:
+    """SIGCHLD, che ha già un gestore, arriva per un figlio che finisce, non per uno che si ferma (sigaction(2))."""
+    action = ctypes.create_string_buffer(32)  # handler, flags, restorer, mask
+    syscall("rt_sigaction", int(signal.SIGCHLD), None, action, 8)
+    handler, flags, rest = struct.unpack("=QQ16s", action)
+    syscall("rt_sigaction", int(signal.SIGCHLD), struct.pack("=QQ16s", handler, flags | _SA_NOCLDSTOP, rest), None, 8)
 
 
 def unshare(flags: int) -> None:
@@ -251,3 +268,34 @@ def clone3(flags: int) -> tuple[int, int]:
     if pid < 0:
         raise error("clone3", failure)
     return int(pid), pidfd.value
+
+
+def hatch(flags: int) -> int:
+    """Un figlio nei namespace nuovi indicati da ``flags`` esce da chi chiama, che resta indietro come un guscio vuoto.
+
+    Torna solo il figlio, con il suo PID nel namespace di chi chiama, ed è figlio del padre di quello. La memoria è una
+    sola: è il guscio a tenerla (vfork(2)), e così l'execve del figlio non si ferma a liberarla. Il guscio non si
+    risveglia più: quando il figlio fa execve o finisce, resta fermo (SIGSTOP) finché qualcuno non lo uccide. Solo per
+    processi con un solo thread.
+    """
+    tid = ctypes.c_int(0)
+    args = (ctypes.c_uint64 * 8)(
+        flags | CLONE_VM | CLONE_VFORK | CLONE_PARENT | CLONE_PARENT_SETTID, 0, 0, ctypes.addressof(tid)
+    )
+    nr, size = ctypes.c_long(_NR("clone3")), ctypes.c_size_t(64)
+    # A byte in this pipe is a SIGSTOP for who is here now, whatever PID namespace it is written from (fcntl(2)).
+    heard, told = os.pipe2(os.O_CLOEXEC)
+    fcntl.fcntl(heard, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(heard, _F_SETSIG, int(signal.SIGSTOP))
+    fcntl.fcntl(heard, fcntl.F_SETFL, os.O_ASYNC)
+    pid = _locked.syscall(nr, ctypes.byref(args), size)
+    if pid == 0:
+        # First of all, because the shell must not run again on a stack that is now ours. It hears it when it wakes.
+        os.write(told, b"!")
+    elif pid > 0:  # it woke up before it could hear: the child was killed at birth
+        os._exit(125)
+    os.close(told)
+    os.close(heard)
+    if pid < 0:
+        raise error("clone3", ctypes.get_errno())
+    return tid.value

@@ -183,28 +183,29 @@ class DirectLauncher:
 
     def _adopt(self, unborn: Unborn, lab: Plan, own: Plan, context: Context, stdio: Stdio) -> Child | None:
         """Fa di un nascituro questo container; ``None`` se era morto."""
-        context.pid, context.pidfd = unborn.pid, unborn.pidfd
+        newborn = unborn.newborn
+        context.pid, context.pidfd = newborn.pid, newborn.pidfd
         if lab.position == 0:  # else the plan was begun step by step
             lab.inherit(unborn.lab)
         try:
             lab.run(context)
         except BaseException:
-            unborn.drop()
+            newborn.drop()
             stdio.close()
             raise
         told = unborn.send(own, stdio, context)
         _close_mounts(context)
         if not told:
-            unborn.drop()
+            newborn.drop()
             lab.rollback(context)
             context.pid = context.pidfd = -1
             if unborn.place:
                 self.sandbox.unplug(unborn.place)
             return None
-        lab.charge(unborn.microseconds)
+        lab.charge(newborn.microseconds)
         stdio.close_child()
-        unborn.channel.setblocking(False)
-        return Child(unborn.pid, unborn.pidfd, stdio, unborn.channel, warm=unborn.place is not None)
+        newborn.channel.setblocking(False)
+        return Child(newborn.pid, newborn.pidfd, stdio, newborn.channel, warm=unborn.place is not None)
 
     def rest(self) -> bool:
         """Quando non c'è altro da fare, prepara chi nascerà; ``True`` se è nato qualcuno, e forse non basta."""

@@ -8,27 +8,24 @@ from __future__ import annotations
 
 import base64
 import os
-import pickle
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from labkit.engine.container import Placement, complete
+from labkit.engine.container import complete
 from labkit.engine.limits import supported
-from labkit.engine.rootfs import ImageRoot, Tree
+from labkit.engine.rootfs import ImageRoot
 from labkit.engine.secrets import seal
 from labkit.errors import ConflictError, InvalidError, LabError, from_dict
 from labkit.kernel import capabilities, procfs
-from labkit.model import ContainerSpec, Step, to_json
-from labkit.protocol import Decoder, Kind, pack_json
+from labkit.model import ContainerSpec, Step
 from labkit.supervisor.health import Monitor
 from labkit.supervisor.launcher import Child, container_plan, halves
 from labkit.supervisor.report import ReportReader
 from labkit.supervisor.state import Container
 from labkit.supervisor.task import Task
-from labkit.supervisor.zygote import Stdio
 
 if TYPE_CHECKING:
     from labkit.supervisor.server import Server
@@ -85,24 +82,6 @@ def create(
     container.secrets, container.volumes = held, volumes
     server.state.add(container)
     return container
-
-
-def rehearse(server: Server) -> None:
-    """Una richiesta a vuoto: dopo una nascita le pagine di memoria divise con il figlio si copiano adesso, non dopo."""
-    asked = pack_json(Kind.CALL, 0, {"verb": "run", "args": {"spec": to_json(ContainerSpec("prova", ("prova",)))}})
-    request = next(frame.json() for frame in Decoder().feed(asked))
-    image = ImageRoot("prova", (Tree("", ("/",)),))
-    spec = complete(ContainerSpec.from_json(request["args"]["spec"]), image)
-    signal_number(spec.stop_signal)
-    place = Placement("0", "/", "veth0", "10.88.0.2", 16, "10.88.0.1")
-    lab, own = halves(server.launcher, spec, image, place)
-    pickle.dumps((own.operations, own.first_index))
-    container = Container("0", "prova", spec, image, place, lab, own, server.launcher.context())
-    for step in lab.steps():
-        container.record_step(step)
-    container.record_times([0.0] * (len(own.operations) - 1), 0)
-    pack_json(Kind.EVENT, 0, {"started": to_json(container.info())})
-    Stdio(stdin=False, tty=False).close()
 
 
 class Birth:

@@ -11,6 +11,8 @@ import time
 import traceback
 from collections.abc import Callable
 
+from labkit.kernel import libc
+
 #: epoll_wait(2) conta millisecondi in un int: chi ha pazienza senza fine si risveglia ogni tanto.
 _LONGEST = 3600.0
 
@@ -75,6 +77,7 @@ class Loop:
         self._wake_reader = wake
         signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        libc.ignore_stops()  # a shell left behind stops: nobody has to wake up for it
         self.read(wake.fileno(), self._children_ended)
 
     def read(self, fd: int, handler: Handler) -> None:

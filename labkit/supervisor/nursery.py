@@ -1,7 +1,8 @@
 """I nascituri: processi già nati in namespace nuovi, fermi ad aspettare di sapere quale container saranno.
 
 Nascere è la parte cara di un avvio (il kernel fa sei namespace e copia le tabelle delle pagine di
-Python) ed è uguale per tutti: si paga prima, quando il laboratorio non ha altro da fare. E chi ha avviato
+Python) ed è uguale per tutti: si paga prima, quando il laboratorio non ha altro da fare, e lo fa un altro processo
+(:mod:`labkit.supervisor.midwife`). E chi ha avviato
 un container spesso ne avvia un altro uguale: per quello un nascituro *atteso* è già *caldo*. Ha fatto la
 rete, la radice, le maschere: ogni operazione del piano che dipende solo dall'immagine e dal posto, non da
 chi sarà il container. Il piano resta quello di sempre: le operazioni già fatte si riconoscono perché sono
@@ -14,44 +15,26 @@ nessuno.
 
 from __future__ import annotations
 
-import json
 import os
-import pickle
 import select
-import socket
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NoReturn
 
-from labkit.engine.container import CONTAINER_NAMESPACES, Placement, common, plan, split
+from labkit.engine.container import Placement, common, plan, split
 from labkit.engine.limits import JoinCgroup, MakeCgroup
 from labkit.engine.operation import Context, Plan
-from labkit.engine.rootfs import ImageRoot, Tree
-from labkit.engine.volumes import Opened
-from labkit.errors import InvalidError, LabError
-from labkit.kernel import libc, namespaces
-from labkit.kernel import rtnetlink as rt
+from labkit.engine.rootfs import ImageRoot
+from labkit.errors import InvalidError, LabError, PlanError
 from labkit.kernel.cgroups import Cgroup
-from labkit.model import ContainerSpec, to_json
-from labkit.supervisor.zygote import Stdio, become, clean_child, forget_imports
-from labkit.volumes import MOST as MOST_MOUNTS
+from labkit.model import ContainerSpec
+from labkit.supervisor.midwife import PATIENCE, Midwife, Newborn, send_order
+from labkit.supervisor.zygote import Stdio
 
 #: Quanti attesi, se ``LABKIT_WARM`` non dice altro: due, perché chi ne avvia uno dopo l'altro non aspetti.
 EXPECTED = 2
 
 #: Più di così sarebbe memoria sprecata: un nascituro ne ha qualche megabyte suo.
 MOST_EXPECTED = 16
-
-#: Un ordine più lungo viaggia in un memfd: in un messaggio solo non entrerebbe (socket(7), SO_SNDBUF).
-_SHORT_ORDER = 1 << 16
-_ELSEWHERE = b"\0"
-
-#: Flussi, segreti, ordine lungo, e due per ogni cosa da montare.
-_MOST_FDS = 5 + 2 * MOST_MOUNTS
-
-#: Secondi che si concedono a chi si sta ancora preparando.
-_PATIENCE = 2.0
 
 
 @dataclass(frozen=True)
@@ -81,57 +64,41 @@ class Expectation:
 class Unborn:
     """Un nascituro dalla parte del supervisore.
 
-    ``lab`` è la parte del laboratorio, già fatta fino alla nascita; ``place`` il posto di chi è atteso; ``group`` il
-    cgroup in cui è già.
+    ``lab`` è la parte del laboratorio, già fatta fino alla nascita; ``known`` la sua, che farà senza che nessuno lo
+    chieda; ``place`` il posto di chi è atteso; ``group`` il cgroup in cui è già.
     """
 
-    pid: int
-    pidfd: int
-    channel: socket.socket
+    newborn: Newborn
     lab: Plan
-    microseconds: float
+    known: Plan
     place: Placement | None = None
     group: Cgroup | None = None
 
     def await_ready(self) -> bool:
         """Se ha fatto quello che sapeva e aspetta; chi non ha finito si aspetta, perché è comunque più avanti.
 
-        Si chiama una volta sola, perché consuma la sua risposta; ferma il ciclo al massimo ``_PATIENCE`` secondi.
+        Si chiama una volta sola, perché consuma la sua risposta; ferma il ciclo al massimo ``PATIENCE`` secondi.
         ``False`` se non c'è riuscito: chi chiede quel container lo farà da capo, e saprà perché.
         """
-        said = select.select([self.channel], [], [], _PATIENCE)[0]
-        return bool(said) and self.channel.recv(1) != b"" and not self.dead
-
-    @property
-    def dead(self) -> bool:
-        """Se il suo processo è finito (pidfd_open(2): un pidfd si legge quando il processo finisce)."""
-        return bool(select.select([self.pidfd], [], [], 0)[0])
+        if not self.newborn.arrive(PATIENCE):
+            return False
+        channel = self.newborn.channel
+        said = select.select([channel], [], [], PATIENCE)[0]
+        return bool(said) and channel.recv(1) != b"" and not self.newborn.dead
 
     def send(self, own: Plan, stdio: Stdio, context: Context) -> bool:
         """Gli dice chi sarà e gli dà i suoi flussi, i segreti, ciò che monterà; ``False`` se nel frattempo è morto."""
+        known = self.known.operations
+        if own.operations[: len(known)] != known:
+            raise PlanError("Quello che è già stato fatto non è l'inizio di questo piano.")
         secrets = [context.secrets] if context.secrets >= 0 else []
         mounts = {target: len(opened.fds) for target, opened in context.mounts.items()}
-        order = pickle.dumps((own.operations, own.first_index, len(secrets), mounts))
         fds = [*stdio.child, *secrets, *(fd for opened in context.mounts.values() for fd in opened.fds)]
-        carrier = -1
         try:
-            if len(order) > _SHORT_ORDER:
-                carrier = os.memfd_create("labkit-order", os.MFD_CLOEXEC)
-                with open(carrier, "wb", closefd=False) as file:
-                    file.write(order)
-                order = _ELSEWHERE
-                fds.append(carrier)
-            return socket.send_fds(self.channel, [order], fds) == len(order)
+            send_order(self.newborn.channel, (own.operations[len(known) :], len(secrets), mounts), fds)
         except OSError:
             return False
-        finally:
-            if carrier >= 0:
-                os.close(carrier)
-
-    def drop(self) -> None:
-        """Lo lascia andare: senza filo finisce da solo."""
-        self.channel.close()
-        os.close(self.pidfd)
+        return True
 
 
 def wanted() -> int:
@@ -158,12 +125,14 @@ class Nursery:
         group: Callable[[], Cgroup | None],
         forget: Callable[[list[Placement]], None],
     ) -> None:
-        self._context, self._place, self._group, self._forget = context, place, group, forget
+        self._midwife = Midwife(context)
+        self._place, self._group, self._forget = place, group, forget
         self._expectation: Expectation | None = None
         self._anyone: Unborn | None = None
         self._expected: list[Unborn] = []
         self._promised: dict[str, Unborn] = {}
         self._last: Unborn | None = None
+        self._newborns: list[Newborn] = []
         self._count = wanted()
         self._enabled = True
 
@@ -173,7 +142,7 @@ class Nursery:
         if expectation != self._expectation:
             self.clear()
             self._expectation = expectation
-        dead = [unborn for unborn in self._expected if unborn.dead]
+        dead = [unborn for unborn in self._expected if unborn.newborn.dead]
         self._expected = [unborn for unborn in self._expected if unborn not in dead]
         self._abandon(dead)
         while self._expected:
@@ -194,6 +163,7 @@ class Nursery:
     def take(self, place: Placement) -> Unborn | None:
         """Chi è promesso per quel posto; ``None`` se non aspetta nessuno."""
         self._last = self._promised.pop(place.folder, None)
+        self._sweep()
         return self._last
 
     def groups(self) -> set[str]:
@@ -219,7 +189,7 @@ class Nursery:
 
     def _abandon(self, unborns: list[Unborn]) -> None:
         for unborn in unborns:
-            unborn.drop()
+            unborn.newborn.drop()
             unborn.lab.rollback(Context())
         self._forget([unborn.place for unborn in unborns if unborn.place])
 
@@ -228,7 +198,8 @@ class Nursery:
 
         Chi sta diventando un container, e ha ancora il filo con il supervisore, ha la precedenza.
         """
-        if not self._enabled or (self._last is not None and self._last.channel.fileno() >= 0):
+        self._sweep()
+        if not self._enabled or (self._last is not None and self._last.newborn.channel.fileno() >= 0):
             return False
         try:
             if self._anyone is None:
@@ -270,66 +241,13 @@ class Nursery:
             raise
 
     def _birth(self, lab: Plan, known: Plan, place: Placement | None, group: Cgroup | None) -> Unborn:
-        context = self._context()
-        context.netlink = rt.Netlink()
-        stdio = Stdio(stdin=False, tty=True)  # three times /dev/null, until the order comes
-        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            began = time.perf_counter_ns()
-            pid, pidfd = libc.clone3(namespaces.flags(CONTAINER_NAMESPACES))
-            if pid == 0:
-                wait(known, context, theirs, stdio)
-            return Unborn(pid, pidfd, mine, lab, (time.perf_counter_ns() - began) / 1000, place, group)
-        except BaseException:
-            mine.close()
-            raise
-        finally:
-            theirs.close()
-            context.netlink.close()
-            stdio.close_child()
+        unborn = Unborn(self._midwife.deliver(known), lab, known, place, group)
+        self._newborns.append(unborn.newborn)
+        return unborn
 
-
-def wait(known: Plan, context: Context, channel: socket.socket, stdio: Stdio) -> NoReturn:
-    """Nel nascituro: fa quello che già sa, aspetta l'ordine e diventa quel container; se il filo si chiude finisce."""
-    try:
-        assert context.netlink is not None
-        clean_child(stdio, (channel.fileno(), context.netlink.fileno()))
-        rehearse()
-        forget_imports()
-        known.run(context)
-        channel.send(b"!")
-        order, fds, _, _ = socket.recv_fds(channel, _SHORT_ORDER, _MOST_FDS, socket.MSG_CMSG_CLOEXEC)
-        if not order:
-            os._exit(0)
-        if order == _ELSEWHERE:
-            with open(fds.pop(), "rb") as carrier:
-                carrier.seek(0)
-                order = carrier.read()
-        for number, fd in enumerate(fds[:3]):
-            os.dup2(fd, number)
-            os.close(fd)
-        operations, first_index, secrets, mounted = pickle.loads(order)
-        rest = iter(fds[3:])
-        context.secrets = next(rest) if secrets else -1
-        context.mounts = {target: Opened(*(next(rest) for _ in range(count))) for target, count in mounted.items()}
-        own = Plan(operations, first_index)
-        own.inherit(known)  # what is known is the beginning of every plan of this expectation (Expectation)
-        become(own, context, channel)
-    finally:  # nothing may unwind into the supervisor's loop
-        os._exit(125)
-
-
-def rehearse() -> None:
-    """Ripete a vuoto quello che servirà: le pagine di memoria che padre e figlio condividono si copiano adesso.
-
-    Una pagina copiata durante un avvio costa di più: il processo si ferma ogni volta ad aspettare il kernel.
-    """
-    image = ImageRoot("prova", (Tree("", ("/",)),))
-    place = Placement("0", "/", "veth0", "10.88.0.2", 16, "10.88.0.1")
-    own = split(plan(ContainerSpec("prova", ("prova",)), image, place))[1]
-    again = Plan(pickle.loads(pickle.dumps(own.operations)), own.first_index)
-    json.dumps([to_json(step) for step in again.steps()])
-    rt.Netlink().close()
-    rt.veth_message(place.link, "eth0", 0, 0, rt.hardware_address(place.ip))
-    rt.address_message(0, place.ip, place.prefix)
-    rt.default_route_message(place.gateway)
+    def _sweep(self) -> None:
+        """Finisce i gusci di chi non ha più il filo: è diventato un programma, o non è diventato niente."""
+        for newborn in self._newborns[:]:
+            if newborn.channel.fileno() < 0:
+                newborn.leave_shell()
+                self._newborns.remove(newborn)

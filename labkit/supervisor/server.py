@@ -20,7 +20,6 @@ from labkit.protocol import VERSION, Kind, pack_json
 from labkit.supervisor.connection import Call, Connection
 from labkit.supervisor.groups import Groups
 from labkit.supervisor.launcher import DirectLauncher, Launcher
-from labkit.supervisor.lifecycle import rehearse
 from labkit.supervisor.loop import Loop
 from labkit.supervisor.shelf import Shelf
 from labkit.supervisor.state import State
@@ -103,10 +102,7 @@ class Server:
 
     def rest(self) -> bool:
         """Quando non c'è altro da fare: fa nascere chi servirà; ``True`` se è nato qualcuno, e forse non basta."""
-        born = self.launcher.rest()
-        if born:
-            rehearse(self)
-        return born
+        return self.launcher.rest()
 
     def _tell(self, event: Event) -> None:
         """Un evento a chi li segue; chi ha già avuto la sua ultima risposta non segue più."""

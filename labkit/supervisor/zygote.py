@@ -68,16 +68,21 @@ def clean_child(stdio: Stdio, keep: Iterable[int]) -> None:
     """Nel figlio: mette a posto 0, 1 e 2, chiude ogni altro descrittore, toglie i gestori di segnale."""
     for number, fd in enumerate(stdio.child):
         os.dup2(fd, number)
+    close_others(keep)
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGINT, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def close_others(keep: Iterable[int]) -> None:
+    """Chiude ogni descrittore tranne 0, 1, 2 e quelli di ``keep``."""
     first = 3
     for fd in sorted(set(keep)):
         if fd > first:
             libc.close_range(first, fd - 1)
         first = fd + 1
     libc.close_range(first)
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGINT, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 class Report:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +45,38 @@ for pid in {}:
         continue
     if state != "Z":
         print(pid)
+"""
+
+
+#: I processi fermi del laboratorio (stato T): un guscio ci resta solo un momento.
+_STOPPED = """
+import os
+for pid in filter(str.isdecimal, os.listdir("/proc")):
+    try:
+        state = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0]
+    except OSError:
+        continue
+    if state == "T":
+        print(pid)
+"""
+
+#: Chi esce da un guscio: un figlio con il PID che gli è stato detto, la stessa memoria, e il padre di chi lo ha fatto.
+_HATCH = """
+import os, sys
+from labkit.kernel import libc
+parent = os.getpid()
+shell, pidfd = libc.clone3(0)
+if shell == 0:
+    memory = [os.getpid()]
+    pid = libc.hatch(0)
+    right = pid == os.getpid() != memory[0] and os.getppid() == parent
+    os.execv("/bin/sh", ["sh", "-c", f"exit {42 if right else 1}"])
+pid, status = os.waitpid(-1, 0)
+assert pid != shell and os.waitstatus_to_exitcode(status) == 42, (pid, shell, status)
+pid, status = os.waitpid(shell, os.WUNTRACED)
+assert os.WIFSTOPPED(status), status
+os.kill(shell, 9)
+os.waitpid(shell, 0)
 """
 
 
@@ -149,6 +183,34 @@ def test_whoever_dies_waiting_is_replaced_and_no_one_notices(lab: Lab, spy: Proc
         assert lab.run("busybox", ["echo", "eccomi"], quiet=True).output == "eccomi\n"
     settled(lab, spy)
     assert started(lab).warm
+
+
+def test_who_hatches_is_a_sibling_and_its_shell_never_runs_again() -> None:
+    subprocess.run([sys.executable, "-c", _HATCH], check=True, timeout=30)
+
+
+def test_no_shell_is_left_behind(lab: Lab, spy: Process) -> None:
+    started(lab, name="uno")
+    doomed = settled(lab, spy)
+    inside(lab, spy, f"import os\nos.kill({doomed[0]}, 9)")
+    started(lab, name="due", init=True)
+    started(lab, image="host", name="tre")
+    settled(lab, spy)
+    deadline = time.monotonic() + _LONG
+    while stopped := inside(lab, spy, _STOPPED).split():
+        assert time.monotonic() < deadline, f"restano fermi {stopped}"
+        time.sleep(0.05)
+
+
+def test_a_dead_midwife_is_replaced(lab: Lab, spy: Process) -> None:
+    started(lab)
+    doomed = settled(lab, spy)
+    # She is the child of the lab's first process that has been there longest: the spy came later.
+    others = f"set(map(int, open('/proc/1/task/1/children').read().split())) - {{os.getpid(), *{doomed}}}"
+    names = {c.inspect().pid for c in lab.ps()}
+    inside(lab, spy, f"import os\nfor pid in {others} - {names}: os.kill(pid, 9)")
+    for _ in range(5):
+        assert lab.run("busybox", ["echo", "eccomi"], quiet=True).output == "eccomi\n"
 
 
 def test_how_many_wait_is_bounded(lab: Lab, spy: Process) -> None:
