@@ -43,6 +43,12 @@ _EXERCISE = re.compile(r"es-\d\d-\d+")
 #: What a kernel invents at every run: addresses, namespace inodes, clock times.
 _UNSTABLE = re.compile(r"\b0x[0-9a-f]{7,}\b|\b40265\d{5}\b|\[\d{10}\]|\b\d{1,2}:\d{2}:\d{2}\b")
 
+#: What shows a widget of the course, by the name it is called with.
+WIDGETS = (
+    *("namespace_widget", "doctor_widget", "plan_widget", "meter", "race", "compare", "lifeline", "gauges"),
+    "explore",
+)
+
 Notebook = dict[str, Any]
 Cell = dict[str, Any]
 
@@ -192,9 +198,7 @@ def material(nb: Notebook, number: str) -> Iterator[str]:
         yield f"le previsioni devono esserci, ognuna con la sua chiave: {predictions}"
     if any(not re.fullmatch(rf"p-{number}-\d+", key) for key in predictions):
         yield f"una previsione non è di questa lezione: {predictions}"
-    if not calls(
-        nb, "namespace_widget", "doctor_widget", "plan_widget", "meter", "race", "compare", "lifeline", "gauges"
-    ):
+    if not calls(nb, *WIDGETS):
         yield "manca un widget"
     images = {m for c in notebook.code_cells(nb) for o in c["outputs"] for m in o.get("data", {})}
     if not images & {"image/png", "image/svg+xml"}:
