@@ -221,6 +221,30 @@ def test_the_sliders_of_the_dashboard_set_the_limits_of_a_running_container(
 
 @pytest.mark.slow
 @pytest.mark.kernel
+def test_the_explorer_opens_folders_and_follows_the_container(page: Page, server: Server, picture: Picture) -> None:
+    ui.open_lab(page, server.page("lab/tree/05-sola-lettura.ipynb"))
+    idle(page)
+    run_until(page, "lab.explore(cavia)")
+    board = page.locator(".jp-NotebookPanel .lk-board", has_text="Gli strati di cavia").first
+    board.scroll_into_view_if_needed()
+    row = board.locator('.lk-cell[data-act="closed:/bin"]')
+    row.focus()
+    page.keyboard.press("Enter")
+    expect(board.locator('.lk-cell[data-act="open:/bin"]')).to_be_focused(timeout=10_000)
+    expect(board).to_contain_text("busybox")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press(" ")
+    expect(row).to_be_visible(timeout=10_000)
+    run_until(page, "cavia.exec([")
+    expect(board).to_contain_text("cartella opaca: nasconde quella dello strato 1", timeout=30_000)
+    expect(board.locator(".lk-problem")).to_be_empty()
+    board.scroll_into_view_if_needed()
+    picture(page, "esploratore")
+
+
+@pytest.mark.slow
+@pytest.mark.kernel
 def test_a_prediction_is_made_with_the_keys_until_the_reveal(page: Page, server: Server, picture: Picture) -> None:
     ui.open_lab(page, server.page("lab/tree/00-benvenuto.ipynb"))
     idle(page)

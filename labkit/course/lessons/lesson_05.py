@@ -90,7 +90,7 @@ def _read(path):
         return ""
 _here = _os.getcwd() + "/insieme"
 _mounts = [line.split() for line in open("/proc/self/mountinfo")]
-print(next((m[m.index("-") + 1] for m in reversed(_mounts) if m[4] == _here), "nessuno"))
+print(next((m[m.index("-") + 1] for m in reversed(_mounts) if m[4] == _here), "nessun mount"))
 print(_read("sotto/muro"))
 print(_read("insieme/muro"))
 """
@@ -104,7 +104,7 @@ def _pile(lab: Lab, process: Process) -> Outcome:
         yield expect(
             fstype == "overlay",
             "un overlay montato su insieme",
-            "un overlay montato su insieme" if fstype == "overlay" else f"su insieme, {fstype} filesystem montato",
+            "un overlay montato su insieme" if fstype == "overlay" else f"su insieme, {fstype}",
             "La chiamata è kernel.overlay: dove, gli strati di sotto, sopra, lavoro.",
         )
         yield expect(
