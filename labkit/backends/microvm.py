@@ -20,6 +20,8 @@ DISK = (
     "-blockdev", "driver=raw,node-name=disk,file.driver=file,file.filename=disk,file.locking=off",
     "-device", "virtio-blk-device,drive=disk",
 )  # fmt: skip
+#: Quello dei volumi, che resta.
+VOLUMES = tuple(word.replace("disk", "volumes") for word in DISK)
 
 #: I moduli di nftables: il kernel li chiederebbe da sé a modprobe, che qui dentro non c'è.
 FIREWALL = ("nf_tables", "nft_chain_nat", "nft_nat", "nft_masq", "nft_redir", "nft_ct", "nft_reject_inet")
@@ -42,13 +44,14 @@ def machine(say: Progress = silent, only_kvm: bool = False) -> dict[str, Any]:
     """Quello che il guardiano deve sapere per accendere la macchina; ``{channel}`` e ``{folder}`` li mette lui."""
     qemu.program()  # without it there is no point in downloading a kernel
     kernel = kernels.linux(say)
-    initrd = initramfs.build(kernel, ("virtio_blk", *FIREWALL), say)
+    initrd = initramfs.build(kernel, ("virtio_blk", "ext4", *FIREWALL), say)
     accelerator = accel.accelerator(kernel, initrd, say)
     if only_kvm and accelerator != "kvm":
         raise BackendError("KVM c'è, ma nessuna macchina ci parte davvero.", "Lab(backend='uml')")
     return {
         "command": [*qemu.command(kernel, initrd, "{folder}/init", "{channel}", accel=accelerator), *DISK],
         "env": {},
+        "volumes": list(VOLUMES),
         "window": 0,
         "channel": initramfs.PORT,
         "modules": "",  # the initramfs has loaded them

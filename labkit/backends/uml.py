@@ -64,6 +64,7 @@ def machine(binary: str, modules: str, memory: str = MEMORY) -> dict[str, Any]:
             *_FAST,
         ],
         "env": {"TMPDIR": executable_folder()},
+        "volumes": ["ubd1=volumes"],
         "window": WINDOW,
         "channel": "/dev/ttyS0",
         "modules": modules,

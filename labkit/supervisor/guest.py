@@ -18,7 +18,7 @@ import tty
 from typing import Any, NoReturn
 
 from labkit.kernel import libc, modules, mounts, namespaces
-from labkit.supervisor import labgroup
+from labkit.supervisor import disks, labgroup
 from labkit.supervisor.guard import LAB_NAMESPACES, become_supervisor
 from labkit.supervisor.loop import Loop
 from labkit.supervisor.mux import Mux
@@ -116,6 +116,7 @@ def live(config: dict[str, Any], channel: int) -> None:
         # No user namespace: here the lab is root for real, of a kernel of its own.
         world = {**config, "mode": "vm", "folder": FOLDER, "scratch": f"{FOLDER}/scratch"}
         world["volumes"] = f"{FOLDER}/volumes"
+        world["no_volumes"] = config["no_volumes"] or disks.mount(world["volumes"])
         world |= {"cgroup": group.to_json(), "kmsg": labgroup.kernel_log()}
         become_supervisor(world, wire_there, door, guard_there)
     for end in (wire_there, guard_there, door):

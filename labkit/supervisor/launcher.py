@@ -101,6 +101,7 @@ class DirectLauncher:
                 "" if time else "Lab(backend='qemu')" if mode == "vm" else "usa il kernel della tua distribuzione",
             ),
             Feature("images", "immagini che non si scaricano", True, ", ".join(names())),
+            _volumes_feature(self.config.get("no_volumes", "")),
             *limit_features(self.group, self.reasons),
         ]
 
@@ -254,6 +255,11 @@ class DirectLauncher:
                 os._exit(1)
         os.close(pidfd)
         return pid
+
+
+def _volumes_feature(reason: str) -> Feature:
+    remedy = "sudo apt install e2fsprogs" if "mke2fs" in reason else "chiudi l'altro laboratorio, e riapri questo"
+    return Feature("volumes", "volumi che restano", not reason, reason, remedy if reason else "")
 
 
 def _close_mounts(context: Context) -> None:

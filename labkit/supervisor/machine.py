@@ -16,7 +16,7 @@ from typing import Any
 from labkit import rundir
 from labkit.errors import BackendError
 from labkit.kernel import libc
-from labkit.supervisor import warden
+from labkit.supervisor import disks, warden
 from labkit.supervisor.loop import Loop
 from labkit.supervisor.mux import Mux
 
@@ -32,13 +32,18 @@ def keep_watch(config: dict[str, Any], folder: str, wire: socket.socket, door: s
     # If the warden is killed, the processes of the machine come to us, and end_children() buries them.
     libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
     rundir.reap(layers=False)
-    write_init(config, folder)
+    volumes, lock, reason = disks.take(config["volumes"])
+    write_init(config, folder, reason)
     with open(f"{folder}/disk", "wb") as disk:
         disk.truncate(DISK)
     mine, theirs = socket.socketpair()
     console = os.open(f"{folder}/console", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     places = {"{channel}": str(theirs.fileno()), "{folder}": folder}
-    command = [fill(word, places) for word in config["vm"]["command"]]
+    words = config["vm"]["command"]
+    if volumes:
+        os.symlink(volumes, f"{folder}/volumes")  # a path of the folder: not every path fits on a command line
+        words = [*words, *config["vm"]["volumes"]]
+    command = [fill(word, places) for word in words]
     pid = warden.start(command, config["vm"]["env"], folder, theirs.fileno(), console, config["client_pidfd"])
     theirs.close()
     os.close(console)
@@ -53,6 +58,8 @@ def keep_watch(config: dict[str, Any], folder: str, wire: socket.socket, door: s
     finally:
         warden.end_children()
         os.close(pidfd)
+        if lock >= 0:
+            os.close(lock)
 
 
 def fill(word: str, places: dict[str, str]) -> str:
@@ -62,7 +69,7 @@ def fill(word: str, places: dict[str, str]) -> str:
     return word
 
 
-def write_init(config: dict[str, Any], folder: str) -> None:
+def write_init(config: dict[str, Any], folder: str, no_volumes: str) -> None:
     """Il programma che il kernel ospite esegue per primo: labkit, con la sua configurazione dentro."""
     vm = config["vm"]
     guest = {
@@ -75,6 +82,7 @@ def write_init(config: dict[str, Any], folder: str) -> None:
         "channel": vm["channel"],
         "modules": vm["modules"],
         "window": vm["window"],
+        "no_volumes": no_volumes,
     }
     text = f"#!{vm['python']} -IS\nimport sys\nsys.path.insert(0, {vm['source']!r})\n"
     text += f"from labkit.supervisor.guest import main\nmain({guest!r})\n"

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from labkit.engine.rootfs import remove_tree
 from labkit.engine.volumes import DATA, FRESH
 from labkit.errors import ConflictError, NotFoundError
-from labkit.volumes import Volume, check_name
+from labkit.volumes import NAME, Volume, check_name
 
 _LOCKS, _NEW, _GONE = ".locks", ".new-", ".gone-"
 
@@ -69,7 +69,7 @@ class Shelf:
             found = os.listdir(self.root)
         except FileNotFoundError:
             return []
-        return sorted(name for name in found if not name.startswith("."))
+        return sorted(name for name in found if NAME.fullmatch(name))
 
     def inspect(self, name: str) -> Volume:
         folder = self.path(name)

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 class Volumes:
     """Lo scaffale, e i lucchetti dei container di questo laboratorio."""
 
-    def __init__(self, shelf: Shelf, loop: Loop) -> None:
+    def __init__(self, shelf: Shelf, loop: Loop, *, machine: bool) -> None:
         self.shelf, self.loop = shelf, loop
+        #: Se il laboratorio ha un kernel suo: là le cartelle di questa macchina non ci sono.
+        self.machine = machine
 
     def claim(self, state: State, spec: ContainerSpec) -> tuple[ContainerSpec, dict[str, int]]:
         """La descrizione con i suoi volumi veri, fatti se non c'erano, e i lucchetti che li tengono.
@@ -40,6 +42,12 @@ class Volumes:
         try:
             named = []
             for mount in mounts:
+                if mount.type == "bind" and self.machine and not os.path.exists(mount.source):
+                    raise InvalidError(
+                        f"«{mount.source}» dalla macchina virtuale non si vede: là ci sono i programmi di questa "
+                        "macchina, non le cartelle di chi la usa.",
+                        "un volume: volumes='dati:/dati', oppure Lab(backend='direct')",
+                    )
                 if mount.type == "volume":
                     name = self.shelf.create("" if mount.anonymous and not mount.source else mount.source)
                     held.setdefault(name, -1)
