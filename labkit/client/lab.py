@@ -110,6 +110,8 @@ class Lab(Images):
         if self.mode == "vm":
             self._console.open()  # now: the file goes away with the machine, what it said does not
             wire.last_words = self._console.panic
+        #: I volumi: ``lab.volume.create("dati")``, ``ls``, ``inspect``, ``rm``, ``prune``.
+        self.volume = Volumes(self)
         self._labels: set[str] = set()
         self._finalizer = weakref.finalize(self, _end, wire, process, os.getpid())
         _open.append(weakref.ref(self, _open.remove))
@@ -222,11 +224,6 @@ class Lab(Images):
     def stats(self) -> list[Stats]:
         """Il conto di ogni container che gira, adesso: memoria, CPU, processi, dischi (come ``docker stats``)."""
         return [Stats.from_json(row) for row in self.wire.call("stats")]
-
-    @property
-    def volume(self) -> Volumes:
-        """I volumi: ``lab.volume.create("dati")``, ``ls``, ``inspect``, ``rm``, ``prune``."""
-        return Volumes(self)
 
     def rootfs(self, image: str) -> str:
         """La cartella, vista dai processi del laboratorio, con lo strato più basso di un'immagine."""

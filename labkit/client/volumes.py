@@ -11,12 +11,13 @@ import html
 import json
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from labkit import rundir
-from labkit.errors import InvalidError, LabError
+from labkit.errors import InvalidError, LabClosedError, LabError
 from labkit.limits import show_bytes
 from labkit.model import to_json
 from labkit.volumes import Volume, driver_refused
@@ -39,7 +40,14 @@ class Volumes:
     """I volumi di questo utente, chiesti a un laboratorio (``docker volume``)."""
 
     def __init__(self, lab: Lab) -> None:
-        self._lab = lab
+        self._reference = weakref.ref(lab)  # the laboratory has this object: it must be able to end
+
+    @property
+    def _lab(self) -> Lab:
+        lab = self._reference()
+        if lab is None:
+            raise LabClosedError("Il laboratorio di questi volumi non c'è più.", "lab = Lab()")
+        return lab
 
     def create(self, name: str = "", *, labels: Mapping[str, str] | None = None, driver: str = "local") -> Volume:
         """Fa un volume, o dà quello che c'è già con quel nome; senza nome è anonimo.

@@ -41,7 +41,7 @@ class Server:
         self.followers: list[tuple[Call, Callable[[Event], bool]]] = []
         self.connections: list[Connection] = []
         self.owner: Connection | None = None
-        self.volumes = Volumes(Shelf(config["volumes"]), loop, machine=config["mode"] == "vm")
+        self.volumes = Volumes(Shelf(config["volumes"]), loop, visible=config.get("visible"))
         self.images = Images(self)
         self.groups = Groups(self, launcher.group, launcher.reasons, config.get("kmsg", -1))
 

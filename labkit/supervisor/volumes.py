@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 class Volumes:
     """Lo scaffale, e i lucchetti dei container di questo laboratorio."""
 
-    def __init__(self, shelf: Shelf, loop: Loop, *, machine: bool) -> None:
+    def __init__(self, shelf: Shelf, loop: Loop, *, visible: Sequence[str] | None) -> None:
         self.shelf, self.loop = shelf, loop
-        #: Se il laboratorio ha un kernel suo: là le cartelle di questa macchina non ci sono.
-        self.machine = machine
+        #: In una macchina virtuale, le cartelle dell'host che ci si vedono: le altre là sono sue.
+        self.visible = visible
 
     def claim(self, state: State, spec: ContainerSpec) -> tuple[ContainerSpec, dict[str, int]]:
         """La descrizione con i suoi volumi veri, fatti se non c'erano, e i lucchetti che li tengono.
@@ -42,7 +42,7 @@ class Volumes:
         try:
             named = []
             for mount in mounts:
-                if mount.type == "bind" and self.machine and not os.path.exists(mount.source):
+                if mount.type == "bind" and not self._seen(mount.source):
                     raise InvalidError(
                         f"«{mount.source}» dalla macchina virtuale non si vede: là ci sono i programmi di questa "
                         "macchina, non le cartelle di chi la usa.",
@@ -72,6 +72,10 @@ class Volumes:
                 if mount.target not in own and mount.type != "tmpfs":
                     found[mount.target] = replace(mount, read_only=mount.read_only or mode == "ro", anonymous=False)
         return list(found.values())
+
+    def _seen(self, path: str) -> bool:
+        """Se quel percorso è davvero di questa macchina."""
+        return self.visible is None or any(path == top or path.startswith(top + "/") for top in self.visible)
 
     @staticmethod
     def release(held: dict[str, int]) -> None:

@@ -26,7 +26,10 @@ def test_a_volume_has_a_name_and_a_user(lab: Lab) -> None:
 @pytest.mark.kernel
 @pytest.mark.machine
 @pytest.mark.once
-def test_the_disk_of_volumes_outlives_the_machine_and_is_of_one_at_a_time() -> None:
+def test_the_disk_of_volumes_outlives_the_machine_and_is_of_one_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABKIT_VOLUMES", str(tmp_path))  # the machine of this module holds the disk of the others
     script = "cat /dati/f; echo x >> /dati/f; chown 33:33 /dati/f"
     for expected in ("", "x\n"):
         with Lab(backend="uml") as lab:
