@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import os
+import signal
 import sys
 import threading
 import time
@@ -157,6 +158,7 @@ def registry(args: argparse.Namespace) -> int:
     folder = args.folder or default_root()
     with CourseRegistry(folder, args.port, args.classe, lambda one: print(_line(one), flush=True)) as lit:
         print(_welcome(lit, args.classe), flush=True)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service is ended like this
         try:
             threading.Event().wait()
         except KeyboardInterrupt:
