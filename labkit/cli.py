@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 
-from labkit.client import arguments, image_arguments
+from labkit.client import arguments, image_arguments, network_arguments
 from labkit.client.italian import Parser, natural, suggestion
 from labkit.errors import InvalidError, LabError
 from labkit.limits import LIMIT_NAMES
@@ -82,6 +82,10 @@ def _image(name: str) -> Command:
     return _container_command(name, "image_commands")
 
 
+def _network(name: str) -> Command:
+    return _container_command(name, "networking")
+
+
 def _volume(name: str) -> Command:
     return _container_command(name, "volumes")
 
@@ -113,7 +117,7 @@ def _options_of_create(p: Parser) -> None:
     p.option("-u", "--user", metavar="UTENTE[:GRUPPO]", default="", help="con quale utente")
     p.option("-w", "--workdir", metavar="CARTELLA", default="", help="in quale cartella")
     p.option("-p", "--publish", metavar="PORTA:PORTA", action="append", default=[], help="pubblica una porta")
-    p.option("--network", "--net", metavar="RETE", default="bridge", help="bridge (predefinita) o none")
+    network_arguments.joining(p)
     p.option("--cap-add", metavar="NOME", action="append", default=[], help="aggiunge una capability")
     p.option("--cap-drop", metavar="NOME", action="append", default=[], help="toglie una capability")
     p.option("--pull", metavar="QUANDO", default="missing", help="quando scaricare l'immagine: missing, always, never")
@@ -253,6 +257,13 @@ COMMANDS: dict[str, tuple[Callable[[Parser], None], Command, str]] = {
     "volume inspect": (arguments.volumes, _volume("inspect"), "tutto di un volume, come JSON"),
     "volume rm": (arguments.volumes, _volume("rm"), "toglie volumi che nessuno usa, con i loro dati"),
     "volume prune": (arguments.volume_prune, _volume("prune"), "toglie quelli senza nome che nessuno usa"),
+    "network create": (network_arguments.create, _network("create"), "crea una rete"),
+    "network ls": (network_arguments.listing, _network("ls"), "le reti, e chi c'è"),
+    "network inspect": (network_arguments.networks, _network("inspect"), "tutto di una rete, come JSON"),
+    "network rm": (network_arguments.networks, _network("rm"), "toglie reti su cui non c'è nessuno"),
+    "network connect": (network_arguments.connect, _network("connect"), "attacca un container a una rete"),
+    "network disconnect": (network_arguments.pair, _network("disconnect"), "stacca un container da una rete"),
+    "network prune": (arguments.lab, _network("prune"), "toglie tutte le reti su cui non c'è nessuno"),
     "clean": (_options_of_clean, clean, clean.__doc__ or ""),
     "slides": (_options_of_slides, slides, slides.__doc__ or ""),
 }
@@ -323,7 +334,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 #: How the library spells a remedy, and how the same thing is written in a terminal.
 _SPELLINGS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
-    (r"\bnetwork='(\w+)'", r"--network \1"),
+    (
+        r"\blab\.network\.(\w+)\('([^']*)'(?:, '([^']*)')?\)",
+        lambda found: " ".join(filter(None, ("labkit network", found[1], found[2], found[3]))),
+    ),
+    (r"\blab\.network\.(ls|prune)\(\)", r"labkit network \1"),
+    (r"\bnetwork='([^']+)'", r"--network \1"),
+    (r"\bnetwork=\['([^']+)', '([^']+)'\]", r"--network \1 --network \2"),
+    (r"\b(subnet|gateway|ip|mtu)=(?:'([^']*)'|(\d+))", r"--\1 \2\3"),
     (r"\bpublish=", "-p "),
     (rf"\b({'|'.join(LIMIT_NAMES)})='?([\w./:-]+)'?", lambda found: f"--{found[1].replace('_', '-')} {found[2]}"),
     (r"\b(name|hostname|workdir|user)='([^']*)'", r"--\1 \2"),

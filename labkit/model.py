@@ -17,6 +17,7 @@ from labkit import environment
 from labkit.environment import Setting, Variable
 from labkit.errors import InvalidError
 from labkit.limits import UNLIMITED, Limits
+from labkit.networks import Attachment, Member, check_name
 from labkit.policy import LOG_DEFAULT, NEVER, Health, HealthCheck, LogLimits, RestartPolicy
 from labkit.ports import Port as Port
 from labkit.template import Template
@@ -55,7 +56,9 @@ class ContainerSpec:
 
     I nomi delle opzioni sono quelli di ``docker run``. ``image`` è ``host``, ``busybox`` o il
     percorso di una cartella; ``command`` vuoto e ``entrypoint`` ``None`` vogliono dire «quello dell'immagine».
-    ``env`` sono gli ``-e``, ``env_file`` le righe dei file. Dei segreti qui c'è solo il nome.
+    ``env`` sono gli ``-e``, ``env_file`` le righe dei file. Dei segreti qui c'è solo il nome. ``network`` è
+    ``bridge``, ``none``, ``host``, ``container:NOME`` o il nome di una rete del laboratorio; ``attachments`` dice le
+    reti per intero, quando sono più d'una o serve un nome o un indirizzo scelto.
 
     ``mounts`` ciò che si monta, ``volumes_from`` i container da cui prenderlo.
 
@@ -93,6 +96,7 @@ class ContainerSpec:
     limits: Limits = UNLIMITED
     mounts: tuple[Mount, ...] = ()
     volumes_from: tuple[str, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.image, str) or not self.image or "\0" in self.image:
@@ -120,17 +124,30 @@ class ContainerSpec:
             )
         if self.window and (len(self.window) != 2 or not all(0 <= n <= 65535 for n in self.window)):
             raise InvalidError(f"Un terminale ha righe e colonne: {self.window} non va bene.", "window=(24, 80)")
-        if self.network not in ("bridge", "none"):
-            raise InvalidError(f"La rete «{self.network}» non c'è: si può scegliere bridge o none.", "network='bridge'")
-        if self.publish and self.network == "none":
+        if self.network.startswith("container:"):
+            check_name(self.network.partition(":")[2])
+        names = [attachment.network for attachment in self.networks]
+        if len(set(names)) != len(names):
+            raise InvalidError("Una rete è scritta due volte.", "network=['una', 'altra']")
+        if self.publish and not names and self.network != "host":
             raise InvalidError(
-                "Una porta si pubblica solo se il container ha una rete.", "togli publish=, o scrivi network='bridge'"
+                "Una porta si pubblica solo se il container ha una rete sua.",
+                "togli publish=, o scrivi network='bridge'",
             )
         if not self.stop_timeout >= 0:
             raise InvalidError("I secondi da aspettare prima di SIGKILL vanno da zero in su.", "stop_timeout=10")
         if self.remove and self.restart.name != "no":
             raise InvalidError("Un container che deve ripartire non può anche sparire quando finisce.",
                                "togli remove=True, oppure scrivi restart='no'")  # fmt: skip
+
+    @property
+    def networks(self) -> tuple[Attachment, ...]:
+        """Le reti a cui si attacca; nessuna se è ``none``, ``host`` o ``container:NOME``."""
+        if self.attachments:
+            return self.attachments
+        if self.network in ("none", "host") or self.network.startswith("container:"):
+            return ()
+        return (Attachment(self.network),)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ContainerSpec:
@@ -147,6 +164,8 @@ class ContainerSpec:
                 values[key] = tuple((str(k), None if v is None else str(v)) for k, v in value)
             elif key == "labels":
                 values[key] = tuple((str(k), str(v)) for k, v in value)
+            elif key == "attachments":
+                values[key] = tuple(Attachment.from_json(a) for a in value)
             elif key == "templates":
                 values[key] = tuple(Template.from_json(t) for t in value)
             elif key == "mounts":
@@ -334,6 +353,7 @@ class ContainerInfo:
     labels: tuple[tuple[str, str], ...] = ()
     exposed: tuple[str, ...] = ()
     workdir: str = ""
+    networks: tuple[Member, ...] = ()
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ContainerInfo:
@@ -346,6 +366,7 @@ class ContainerInfo:
         values["steps"] = tuple(Step.from_json(s) for s in values.get("steps", ()))
         values["restart"] = RestartPolicy.from_json(values["restart"]) if "restart" in values else NEVER
         values["health"] = Health.from_json(values["health"]) if values.get("health") else None
+        values["networks"] = tuple(Member.from_json(row) for row in values.get("networks", ()))
         values["env"] = tuple(Variable.from_json(v) for v in values.get("env", ()))
         return cls(**values)
 
@@ -355,8 +376,8 @@ class Event:
     """Una cosa successa al container ``name`` (``id``), come in ``docker events``; ``time`` in secondi Unix.
 
     ``action`` è ``create start restart die stop kill pause unpause update oom rename health_status exec_create
-    exec_start exec_die destroy``. Un ``oom`` dice nei ``details`` chi il kernel ha ucciso: ``process`` e ``pid``, che è
-    quello della macchina (0 e "" dove il diario del kernel non si può leggere).
+    exec_start exec_die connect disconnect destroy``. Un ``oom`` dice nei ``details`` chi il kernel ha ucciso:
+    ``process`` e ``pid``, che è quello della macchina (0 e "" dove il diario del kernel non si può leggere).
     """
 
     time: float

@@ -23,6 +23,7 @@ from labkit.draw.words import ago
 from labkit.errors import ConflictError, InvalidError, LabError, NotFoundError
 from labkit.limits import LIMIT_NAMES
 from labkit.model import ContainerInfo, to_json
+from labkit.networks import PREDEFINED
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,6 +36,8 @@ def run(args: argparse.Namespace) -> int:
             "Con -d il container vivrebbe quanto questo comando: nessun laboratorio è aperto.",
             "apri un notebook con lab = Lab(), oppure togli -d",
         )
+    if not shared:
+        _only_usual_networks(asked["spec"])
     lab = connect(args.lab) if shared else Lab()
     with lab:
         if args.detach:
@@ -45,6 +48,14 @@ def run(args: argparse.Namespace) -> int:
         channel = lab.wire.open("run", attach=True, stdin=args.interactive, **asked)
         channel.on_event = warn
         return stay(channel, interactive=args.interactive, tty=args.tty, detachable=shared)
+
+
+def _only_usual_networks(spec: dict[str, Any]) -> None:
+    """A laboratory that is not born yet has only the networks that each one has."""
+    names = [spec["network"], *(attachment["network"] for attachment in spec["attachments"])]
+    for name in names:
+        if name not in PREDEFINED:
+            raise NotFoundError(f"La rete «{name}» non c'è: nessun laboratorio è aperto.", "network='bridge'")
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -71,8 +82,9 @@ def request(args: argparse.Namespace) -> dict[str, Any]:
     wanted = {
         name: getattr(args, name)
         for name in (
-            "name", "env", "env_file", "hostname", "read_only", "user", "workdir", "network", "publish", "cap_add",
-            "cap_drop", "tty", "init", "remove", "interactive", "pull", "platform", *LIMIT_NAMES,
+            "name", "env", "env_file", "hostname", "read_only", "user", "workdir", "network_alias", "ip", "ip6",
+            "mac_address", "publish", "cap_add", "cap_drop", "tty", "init", "remove", "interactive", "pull", "platform",
+            *LIMIT_NAMES,
         )
     }  # fmt: skip
     program = args.entrypoint  # one word: Docker does not split it, and an empty one takes the image's away
@@ -80,6 +92,7 @@ def request(args: argparse.Namespace) -> dict[str, Any]:
         args.image,
         args.command,
         entrypoint=None if program is None else [program] if program else [],
+        network=args.network or None,
         secrets=secret_options(args.secret),
         templates=template_options(args.template),
         window=_window(args),

@@ -22,6 +22,7 @@ from labkit.client import options, weight
 from labkit.client.console import Console
 from labkit.client.container import Container, ContainerList, feed
 from labkit.client.images import Images
+from labkit.client.network import WithNetworks
 from labkit.client.output import Result, consume
 from labkit.client.plan import Plan
 from labkit.client.process import Held, Process
@@ -49,7 +50,7 @@ def current() -> Lab:
     raise NotFoundError("Nessun laboratorio è aperto in questo notebook.", "lab = Lab()")
 
 
-class Lab(Images):
+class Lab(Images, WithNetworks):
     """Un laboratorio: un albero di processi in namespace suoi, dove nascono container veri.
 
     Si apre con ``lab = Lab()`` oppure ``with Lab() as lab:``; finisce con :meth:`close`, alla fine del
@@ -166,7 +167,7 @@ class Lab(Images):
         ``image`` è ``"busybox"``, ``"host"``, il percorso di una cartella, o un'immagine per nome: se manca si scarica
         (``pull="missing"``, ``"always"`` o ``"never"``; ``platform``). ``command`` è una lista o un testo. Le altre
         opzioni sono quelle di ``docker run``: ``name entrypoint env env_file hostname read_only user workdir network
-        publish cap_add cap_drop init interactive restart stop_signal stop_timeout``,
+        network_alias ip ip6 mac_address publish cap_add cap_drop init interactive restart stop_signal stop_timeout``,
         ``health_cmd`` con ``health_interval health_timeout health_retries health_start_period`` (o
         ``no_healthcheck``), ``log_max_size log_max_files``, ``volumes mounts tmpfs volumes_from``. Mostra le uscite
         mentre arrivano e torna il :class:`~labkit.client.output.Result`; con ``detach=True`` torna subito il

@@ -6,6 +6,7 @@ import base64
 import shlex
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from labkit.client.sources import named, stored
 from labkit.errors import InvalidError
 from labkit.limits import LIMIT_NAMES, Limits, Rates
 from labkit.model import ContainerSpec, Port, to_json
+from labkit.networks import Attachment
 from labkit.policy import LOG_DEFAULT, HealthCheck, LogLimits, RestartPolicy
 
 if TYPE_CHECKING:
@@ -61,6 +63,43 @@ def ports(value: str | int | Iterable[str | int] | Mapping[Any, Any] | None) -> 
     if isinstance(value, (str, int)):
         value = [value]
     return tuple(Port.parse(entry) for entry in value)
+
+
+def networks(value: Any, aliases: Any = None, ip: Any = None, ip6: Any = None, mac: Any = None) -> dict[str, Any]:
+    """Le reti di un container: un nome, una lista, o ``{"interna": {"aliases": ["web"], "ip": "10.89.0.10"}}``.
+
+    ``aliases``, ``ip``, ``ip6`` e ``mac`` sono della prima rete, come in ``docker run``. Torna i campi ``network`` e
+    ``attachments`` della descrizione.
+
+    >>> networks(["interna", "esterna"])["network"]
+    'interna'
+    """
+    if value is None or isinstance(value, str):
+        value = [value or "bridge"]
+    if not isinstance(value, Iterable):
+        raise InvalidError(f"network vuole un testo, o una lista: {value!r} non lo è.", "network='bridge'")
+    names = list(value)
+    rows: list[Attachment] = []
+    for name in names:
+        if not isinstance(name, str):
+            raise InvalidError(f"network vuole dei nomi di rete: {name!r} non lo è.", "network=['una', 'altra']")
+        more = value[name] or {} if isinstance(value, Mapping) else {}
+        if not isinstance(more, Mapping) or not set(more) <= {"aliases", "ip", "ip6", "mac"}:
+            raise InvalidError(
+                f"Della rete «{name}» si può dire aliases, ip, ip6 e mac.", "network={'interna': {'aliases': ['web']}}"
+            )
+        if len(names) == 1 and (name in ("none", "host") or name.startswith("container:")):
+            if more or aliases or ip or ip6 or mac:
+                raise InvalidError(f"Con network='{name}' nomi e indirizzi non si scelgono.", "togli le altre opzioni")
+            return {"network": name}
+        one = Attachment.parse(name)
+        rows.append(replace(one, **{**more, "aliases": (*one.aliases, *_words(more.get("aliases")))}))
+    if not rows:
+        raise InvalidError("Manca la rete.", "network='none', per non averne")
+    first: dict[str, Any] = {key: str(given) for key, given in (("ip", ip), ("ip6", ip6), ("mac", mac)) if given}
+    rows[0] = replace(rows[0], aliases=(*rows[0].aliases, *_words(aliases)), **first)
+    usual = rows == [Attachment(rows[0].network)]
+    return {"network": rows[0].network, "attachments": () if usual else tuple(rows)}
 
 
 def stdin(value: str | bytes | None) -> bytes | None:
@@ -158,10 +197,10 @@ def restart(value: Any) -> RestartPolicy:
 #: Le opzioni di :meth:`Lab.run`: quelle di ``docker run``, scritte con «_».
 NAMES = frozenset({
     "name", "entrypoint", "env", "env_file", "secrets", "templates", "hostname", "read_only", "user", "workdir",
-    "network", "publish", "cap_add", "cap_drop", "tty", "window", "interactive", "init", "remove", "restart",
-    "stop_signal", "stop_timeout", "health_cmd",
-    "health_interval", "health_timeout", "health_retries", "health_start_period", "no_healthcheck", "log_max_size",
-    "log_max_files", "volumes", "mounts", "tmpfs", "volumes_from", *LIMIT_NAMES,
+    "network", "network_alias", "ip", "ip6", "mac_address", "publish", "cap_add", "cap_drop", "tty", "window",
+    "interactive", "init", "remove", "restart", "stop_signal", "stop_timeout", "health_cmd", "health_interval",
+    "health_timeout", "health_retries", "health_start_period", "no_healthcheck", "log_max_size", "log_max_files",
+    "volumes", "mounts", "tmpfs", "volumes_from", *LIMIT_NAMES,
 })  # fmt: skip
 
 
@@ -170,7 +209,7 @@ def spec(image: Any, cmd: Command, **options: Any) -> ContainerSpec:
     unknown = sorted(set(options) - NAMES)
     if unknown:
         raise InvalidError(f"Opzione sconosciuta: {', '.join(unknown)}.", f"le opzioni sono {', '.join(sorted(NAMES))}")
-    for name in ("name", "hostname", "user", "workdir", "network", "stop_signal"):
+    for name in ("name", "hostname", "user", "workdir", "stop_signal"):
         if options.get(name) is not None and not isinstance(options[name], (str, int)):
             raise InvalidError(f"{name} vuole un testo: {options[name]!r} non lo è.", f"{name}='…'")
     return ContainerSpec(
@@ -186,7 +225,10 @@ def spec(image: Any, cmd: Command, **options: Any) -> ContainerSpec:
         read_only=bool(options.get("read_only")),
         user=_text(options.get("user")),
         workdir=_text(options.get("workdir")),
-        network=_text(options.get("network")) or "bridge",
+        **networks(
+            options.get("network"),
+            *(options.get(name) for name in ("network_alias", "ip", "ip6", "mac_address")),
+        ),
         publish=ports(options.get("publish")),
         cap_add=_words(options.get("cap_add")),
         cap_drop=_words(options.get("cap_drop")),

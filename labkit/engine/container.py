@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from labkit.engine.isolation import DropBoundingSet, MaskPaths, isolation_operations
 from labkit.engine.limits import JoinCgroup, MakeCgroup, limit_operations
-from labkit.engine.network import network_operations
+from labkit.engine.network import Endpoint, network_operations
 from labkit.engine.operation import Context, Operation, Plan
 from labkit.engine.rootfs import (
     DEFAULT_PATH,
@@ -41,7 +41,8 @@ class Placement:
     """Dove il supervisore ha deciso di mettere il container: cose scelte, non ancora fatte.
 
     ``folder`` è la cartella del suo strato, ``link`` il nome del capo del cavo sul bridge, ``group`` il suo
-    cgroup, se qui si possono fare; ``volumes`` la cartella dei volumi.
+    cgroup, se qui si possono fare; ``volumes`` la cartella dei volumi; ``endpoints`` le reti del laboratorio su cui
+    sta, oltre a quella di tutti.
     """
 
     id: str
@@ -52,6 +53,12 @@ class Placement:
     gateway: str = ""
     group: Cgroup | None = None
     volumes: str = ""
+    endpoints: tuple[Endpoint, ...] = ()
+
+    @property
+    def address(self) -> str:
+        """L'indirizzo con cui dal laboratorio si raggiunge il container; vuoto se non ne ha."""
+        return self.ip or (self.endpoints[0].ip if self.endpoints else "")
 
 
 @dataclass(frozen=True)
@@ -135,17 +142,18 @@ def plan(spec: ContainerSpec, image: ImageRoot, place: Placement) -> Plan:
     if place.group:
         operations += limit_operations(place.group, spec.limits)
     operations += open_operations(spec.mounts, place.volumes)
-    operations.append(CloneProcess())
+    own = spec.network != "host" and not spec.network.startswith("container:")
+    operations.append(CloneProcess() if own else CloneProcess(tuple(k for k in CONTAINER_NAMESPACES if k != "net")))
     if place.group:
         operations.append(JoinCgroup(place.group))
-    operations += network_operations(place.link, place.ip, place.prefix, place.gateway)
+    operations += network_operations(spec.network, place.link, place.ip, place.prefix, place.gateway, place.endpoints)
     env = environment(spec, image)
     operations += [*root_operations(image, place.folder), MaskPaths(), DropBoundingSet(caps)]
     operations += own_files(
         image,
         [
             *mount_operations(spec.mounts),
-            WriteIdentity(name, place.ip),
+            WriteIdentity(name, place.address),
             *given_files(spec, {variable.name: variable.value for variable in env}),
         ],
         read_only=spec.read_only,

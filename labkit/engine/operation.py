@@ -25,8 +25,8 @@ class Context:
     ``root`` è il descrittore della radice del container, ``mountpoint`` la cartella dove nasce,
     ``netlink`` la presa aperta nel namespace di rete del laboratorio, ``terminal`` apre il terminale del
     container, ``release`` lascia il filo con il supervisore, ``announce`` gli dice il PID del
-    processo vero e finisce, ``secrets`` è il memfd dei segreti, ``mounts`` ciò
-    che il laboratorio ha aperto da montare, per posto, ``undo`` tiene i valori da rimettere.
+    processo vero e finisce, ``secrets`` è il memfd dei segreti, ``network`` il namespace di rete di un altro
+    container, ``mounts`` ciò che il laboratorio ha aperto da montare, per posto, ``undo`` tiene i valori da rimettere.
     """
 
     mountpoint: str = ""
@@ -42,6 +42,7 @@ class Context:
     announce: Callable[[int], None] = lambda pid: None
     secrets: int = -1
     mounts: dict[str, Any] = field(default_factory=dict)
+    network: int = -1
     undo: dict[str, Any] = field(default_factory=dict)
 
 

@@ -20,11 +20,13 @@ Message = tuple[int, int, bytes]
 RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_DELADDR, RTM_NEWROUTE = 16, 17, 20, 21, 24
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_CREATE = 1, 4, 0x200, 0x400
 NLMSG_ERROR = 2
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MASTER, IFLA_LINKINFO, IFLA_NET_NS_FD = 1, 3, 10, 18, 28
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO, IFLA_NET_NS_FD = 1, 3, 4, 10, 18, 28
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
-IFA_ADDRESS, IFA_LOCAL, RTA_GATEWAY = 1, 2, 5
+IFA_ADDRESS, IFA_LOCAL, RTA_DST, RTA_OIF, RTA_GATEWAY = 1, 2, 1, 4, 5
+#: An IPv6 address that nobody else can have: it works at once, without asking around first.
+IFA_F_NODAD = 2
 IFF_UP = 1
-RT_TABLE_MAIN, RTPROT_BOOT, RTN_UNICAST = 254, 3, 1
+RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_LINK, RTN_UNICAST = 254, 3, 253, 1
 LOOPBACK_INDEX = 1
 
 
@@ -70,20 +72,22 @@ def hardware_address(ip: str) -> bytes:
     return b"\x02\x42" + socket.inet_aton(ip)
 
 
-def veth_message(name: str, peer: str, peer_namespace: int, master: int, hardware: bytes) -> Message:
+def veth_message(name: str, peer: str, peer_namespace: int, master: int, hardware: bytes, mtu: int = 0) -> Message:
     """Crea una coppia veth: ``name`` acceso qui e attaccato al bridge ``master``, ``peer`` nell'altro namespace.
 
     Il capo lontano, di indirizzo MAC ``hardware``, nasce spento: due capi accesi nello stesso messaggio danno ENOTCONN.
+    ``mtu`` 0 è quello che sceglie il kernel.
     """
-    other = _link(up=False) + _attribute(IFLA_IFNAME, _name(peer)) + _attribute(IFLA_ADDRESS, hardware)
+    size = _attribute(IFLA_MTU, struct.pack("=I", mtu)) if mtu else b""
+    other = _link(up=False) + _attribute(IFLA_IFNAME, _name(peer)) + _attribute(IFLA_ADDRESS, hardware) + size
     other += _attribute(IFLA_NET_NS_FD, struct.pack("=I", peer_namespace))
     info = _attribute(IFLA_INFO_KIND, b"veth") + _attribute(IFLA_INFO_DATA, _attribute(VETH_INFO_PEER, other))
-    body = _link() + _attribute(IFLA_IFNAME, _name(name)) + _attribute(IFLA_MASTER, struct.pack("=I", master))
+    body = _link() + _attribute(IFLA_IFNAME, _name(name)) + _attribute(IFLA_MASTER, struct.pack("=I", master)) + size
     return RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body + _attribute(IFLA_LINKINFO, info)
 
 
 def address_message(index: int, ip: str, prefix: int) -> Message:
-    """Dà all'interfaccia un indirizzo IPv4 con la sua maschera."""
+    """Dà all'interfaccia un indirizzo, IPv4 o IPv6, con la sua maschera."""
     return RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, _address(index, ip, prefix)
 
 
@@ -93,15 +97,31 @@ def remove_address_message(index: int, ip: str, prefix: int) -> Message:
 
 
 def _address(index: int, ip: str, prefix: int) -> bytes:
-    raw = socket.inet_aton(ip)
-    body = struct.pack("=BBBBi", socket.AF_INET, prefix, 0, 0, index)
+    family, raw = _packed(ip)
+    body = struct.pack("=BBBBi", family, prefix, IFA_F_NODAD if family == socket.AF_INET6 else 0, 0, index)
     return body + _attribute(IFA_LOCAL, raw) + _attribute(IFA_ADDRESS, raw)
 
 
 def default_route_message(gateway: str) -> Message:
     """La strada per tutto il resto del mondo passa da ``gateway``."""
-    body = struct.pack("=BBBBBBBBI", socket.AF_INET, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, 0, RTN_UNICAST, 0)
-    return RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body + _attribute(RTA_GATEWAY, socket.inet_aton(gateway))
+    family, raw = _packed(gateway)
+    body = struct.pack("=BBBBBBBBI", family, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, 0, RTN_UNICAST, 0)
+    return RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body + _attribute(RTA_GATEWAY, raw)
+
+
+def neighbour_route_message(ip: str, index: int) -> Message:
+    """L'indirizzo ``ip``, anche se è di un'altra rete, si trova direttamente sul cavo dell'interfaccia ``index``."""
+    family, raw = _packed(ip)
+    body = struct.pack(
+        "=BBBBBBBBI", family, len(raw) * 8, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_LINK, RTN_UNICAST, 0
+    )
+    body += _attribute(RTA_DST, raw) + _attribute(RTA_OIF, struct.pack("=I", index))
+    return RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body
+
+
+def _packed(ip: str) -> tuple[int, bytes]:
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    return family, socket.inet_pton(family, ip)
 
 
 class Netlink:

@@ -7,6 +7,7 @@ Ogni operazione del piano diventa la sua gemella che non fa niente; il programma
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import socket
 import time
@@ -22,8 +23,10 @@ from labkit.errors import BackendError, CommandError
 from labkit.kernel import libc
 from labkit.kernel.cgroups import CONTROLLERS, SWAP, Cgroup, Hierarchy
 from labkit.model import ContainerSpec, Feature
+from labkit.networks import Attachment
 from labkit.supervisor import unpacking
 from labkit.supervisor.launcher import Child
+from labkit.supervisor.networks import Networks
 from labkit.supervisor.sandbox import Sandbox
 from labkit.supervisor.unpacking import Stored
 from labkit.supervisor.zygote import Stdio, become, clean_child
@@ -98,6 +101,7 @@ class FakeLauncher:
         self.group = Cgroup((Hierarchy(2, (*CONTROLLERS, SWAP), "/laboratorio-finto/cgroup"),))
         self.reasons: dict[str, str] = {}
         self.sandbox = Sandbox("/laboratorio-finto", "fake", group=self.group)
+        self.networks = Networks(self.sandbox.new_link)
 
     def features(self) -> list[Feature]:
         return [Feature("fake", "laboratorio finto, per le prove", True)]
@@ -116,12 +120,14 @@ class FakeLauncher:
         return unpacking.spawn(unpacking.pretended, stored, self.paths)
 
     def place(self, spec: ContainerSpec, image: ImageRoot, *, later: bool) -> Placement:
-        return self.sandbox.place(spec.network)
+        return self.sandbox.place("bridge" if Attachment("bridge") in spec.networks else "none")
 
     def renew(self, place: Placement) -> Placement:
-        return self.sandbox.renew(place)
+        return self.networks.renew(self.sandbox.renew(place))
 
     def release(self, place: Placement) -> None:
+        for end in place.endpoints:
+            self.networks.release(end)
         self.sandbox.release(place)
 
     def context(self) -> Context:
@@ -161,6 +167,28 @@ class FakeLauncher:
 
     def worker(self) -> Child:
         raise BackendError("Il laboratorio finto non ha processi da guidare a mano.", "Lab(backend='direct')")
+
+    def wirer(self) -> tuple[int, socket.socket]:
+        """Dice di sì a ogni piano, senza farlo."""
+        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pid, pidfd = libc.clone3(0)
+        if pid == 0:
+            _die_with_supervisor()
+            clean_child(Stdio(stdin=False, tty=True), (theirs.fileno(),))
+            try:
+                while theirs.recv(1 << 17):
+                    theirs.send(pickle.dumps(None))
+            finally:
+                os._exit(0)
+        theirs.close()
+        os.close(pidfd)
+        return pid, mine
+
+    def index_of(self, bridge: str) -> int:
+        return 1
+
+    def leave_bridge(self, place: Placement) -> None:
+        self.sandbox.release(place)
 
     def forward(self, listener: socket.socket, address: tuple[str, int]) -> int:
         """Tiene aperta la porta, senza rispondere a nessuno."""

@@ -17,9 +17,11 @@ from labkit.kernel import libc
 from labkit.kernel import rtnetlink as rt
 from labkit.kernel.cgroups import Cgroup
 from labkit.model import ContainerSpec, Feature
+from labkit.networks import Attachment
 from labkit.supervisor import sandbox as sandboxes
 from labkit.supervisor import unpacking
 from labkit.supervisor.labgroup import LabGroup, limit_features
+from labkit.supervisor.networks import Networks
 from labkit.supervisor.nursery import Nursery, Unborn
 from labkit.supervisor.unpacking import Stored
 from labkit.supervisor.zygote import Stdio, become, clean_child
@@ -42,11 +44,12 @@ class Child:
 class Launcher(Protocol):
     """Quello che i verbi chiedono a un motore, vero o finto.
 
-    ``group`` è il cgroup del laboratorio, ``reasons`` perché manca quello che manca.
+    ``group`` è il cgroup del laboratorio, ``reasons`` perché manca quello che manca, ``networks`` le sue reti.
     """
 
     group: Cgroup
     reasons: dict[str, str]
+    networks: Networks
 
     def features(self) -> list[Feature]: ...
     def adapt(self, plan: Plan) -> Plan: ...
@@ -63,6 +66,9 @@ class Launcher(Protocol):
     def join(self, plan: Plan, pidfd: int, *, stdin: bool, tty: bool) -> Child: ...
     def worker(self) -> Child: ...
     def forward(self, listener: socket.socket, address: tuple[str, int]) -> int: ...
+    def wirer(self) -> tuple[int, socket.socket]: ...
+    def index_of(self, bridge: str) -> int: ...
+    def leave_bridge(self, place: Placement) -> None: ...
     def rest(self) -> bool: ...
     def sweep(self, keep: set[str]) -> bool: ...
 
@@ -77,6 +83,7 @@ class DirectLauncher:
         )
         self.sandbox.volumes = config["volumes"]
         self.group, self.reasons = self.sandbox.group, self.sandbox.reasons
+        self.networks = Networks(self.sandbox.new_link)
         self.nursery = Nursery(self.context, self.sandbox.place, self.sandbox.new_group, self.sandbox.forget)
 
     def features(self) -> list[Feature]:
@@ -118,15 +125,21 @@ class DirectLauncher:
 
     def place(self, spec: ContainerSpec, image: ImageRoot, *, later: bool) -> Placement:
         """Il posto di un container nuovo: quello di chi è atteso, se è uguale e se deve partire subito."""
-        if not later:
+        usual = "bridge" if Attachment("bridge") in spec.networks else "none"
+        if later:
+            self.nursery.clear()
+        elif spec.network == usual and not spec.attachments:
             return self.nursery.reserve(spec, image)
-        self.nursery.clear()
-        return self.sandbox.place(spec.network)
+        elif spec.networks:
+            return self.nursery.promise(self.sandbox.place(usual))
+        return self.sandbox.place(usual)
 
     def renew(self, place: Placement) -> Placement:
-        return self.sandbox.renew(place)
+        return self.networks.renew(self.sandbox.renew(place))
 
     def release(self, place: Placement) -> None:
+        for end in place.endpoints:
+            self.networks.release(end)
         if not self.nursery.give_up(place):
             self.sandbox.release(place)
 
@@ -166,9 +179,9 @@ class DirectLauncher:
         try:
             lab.run(context)
             if context.pid == 0:
-                secrets = (context.secrets,) if context.secrets >= 0 else ()
-                opened = (fd for mount in context.mounts.values() for fd in mount.fds)
-                clean_child(stdio, (theirs.fileno(), context.netlink.fileno(), *secrets, *opened))
+                held = [fd for fd in (context.secrets, context.network) if fd >= 0]
+                held += [fd for mount in context.mounts.values() for fd in mount.fds]
+                clean_child(stdio, (theirs.fileno(), context.netlink.fileno(), *held))
                 become(own, context, theirs, stepped=stepped)
         except BaseException:
             stdio.close()
@@ -243,6 +256,26 @@ class DirectLauncher:
         mine.setblocking(False)
         return Child(pid, pidfd, stdio, mine)
 
+    def wirer(self) -> tuple[int, socket.socket]:
+        """Il processo delle reti, con il suo filo."""
+        from labkit.supervisor.wirer import become_wirer
+
+        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pid, pidfd = libc.clone3(0)
+        if pid == 0:
+            clean_child(Stdio(stdin=False, tty=True), (theirs.fileno(),))
+            become_wirer(theirs, self.config["paths"])
+        theirs.close()
+        os.close(pidfd)
+        return pid, mine
+
+    def index_of(self, bridge: str) -> int:
+        return rt.index_of(bridge)
+
+    def leave_bridge(self, place: Placement) -> None:
+        """Quel posto non è più sulla rete di tutti: il suo indirizzo torna libero."""
+        self.sandbox.release(place)
+
     def forward(self, listener: socket.socket, address: tuple[str, int]) -> int:
         from labkit.supervisor.forward import Forwarder
 
@@ -274,6 +307,7 @@ def container_plan(
     """Il posto e le due metà del piano di un container nuovo."""
     place = launcher.place(spec, image, later=later)
     try:
+        place = launcher.networks.join(place, spec.networks)
         return place, *halves(launcher, spec, image, place)
     except LabError:  # a template without its variable, no program: nothing is born, and the place is free again
         launcher.release(place)

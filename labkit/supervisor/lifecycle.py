@@ -19,7 +19,7 @@ from labkit.engine.limits import supported
 from labkit.engine.rootfs import ImageRoot
 from labkit.engine.secrets import seal
 from labkit.errors import ConflictError, InvalidError, LabError, from_dict
-from labkit.kernel import capabilities, procfs
+from labkit.kernel import capabilities, namespaces, procfs
 from labkit.model import ContainerSpec, Step
 from labkit.supervisor.health import Monitor
 from labkit.supervisor.launcher import Child, container_plan, halves
@@ -64,6 +64,8 @@ def create(
     if set(spec.secrets) != set(secrets or {}):
         raise InvalidError("I segreti mandati non sono quelli nominati.", "lab.run(…, secrets={'nome': 'valore'})")
     limits, warnings = supported(server.launcher.group, spec.limits, server.launcher.reasons)
+    if spec.network.startswith("container:"):
+        server.state.container(spec.network.partition(":")[2])
     number = server.state.new_number()
     spec = complete(spec, image, limits=limits, name=server.state.choose_name(spec.name, number))
     signal_number(spec.stop_signal)
@@ -155,6 +157,7 @@ def launch(server: Server, container: Container, *, stdin: bool = False, stepped
     container.oom_kills, container.oom_killed = 0, False
     container.context.secrets = container.secrets
     try:
+        container.context.network = neighbour(server, container)
         publish(server, container)
         child = server.launcher.start(
             container.lab_plan,
@@ -168,11 +171,24 @@ def launch(server: Server, container: Container, *, stdin: bool = False, stepped
     except Exception as problem:
         unborn(server, container, problem)
         raise
+    finally:
+        if container.context.network >= 0:
+            os.close(container.context.network)
+            container.context.network = -1
     container.warm = child.warm
     for step in container.lab_plan.steps():
         container.record_step(step)
     server.groups.watch(container)
     return Birth(server, container, child)
+
+
+def neighbour(server: Server, container: Container) -> int:
+    """Il namespace di rete del container con cui divide la rete (``container:NOME``), aperto; -1 se ne ha una sua."""
+    shared, _, name = container.spec.network.partition(":")
+    if shared != "container":
+        return -1
+    _, task = living(server, name)
+    return os.open(namespaces.path("net", task.pid), os.O_RDONLY | os.O_CLOEXEC)
 
 
 def relaunch(server: Server, container: Container, *, stdin: bool = False) -> Birth:
@@ -207,8 +223,9 @@ def publish(server: Server, container: Container) -> None:
     opened = []
     for port in container.spec.publish:
         listener, number = server.listen(port.host_ip, port.host_port)
+        address = container.place.address or "127.0.0.1"  # of the lab, if it lives in the lab's own network
         with listener:
-            pid = server.launcher.forward(listener, (container.place.ip, port.container_port))
+            pid = server.launcher.forward(listener, (address, port.container_port))
         container.forwarders.append(pid)
         opened.append(replace(port, host_port=number))
     container.ports = tuple(opened)

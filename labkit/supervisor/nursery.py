@@ -151,7 +151,10 @@ class Nursery:
                 self._promised[unborn.place.folder] = unborn
                 return unborn.place
             self._abandon([unborn])
-        place = self._place(spec.network)
+        return self.promise(self._place(spec.network))
+
+    def promise(self, place: Placement) -> Placement:
+        """Quel posto, per cui nascerà chi aspetta, se aspetta qualcuno: di lui si sa solo che non sa niente."""
         anyone, self._anyone = self._anyone, None
         if anyone and anyone.await_ready():
             place = replace(place, group=anyone.group)

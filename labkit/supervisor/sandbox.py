@@ -100,8 +100,12 @@ class Sandbox:
 
     def renew(self, place: Placement) -> Placement:
         """Lo stesso posto per un altro giro: il cavo di prima può esserci ancora, e quello nuovo ha un nome suo."""
+        return replace(place, link=self.new_link()) if place.link else place
+
+    def new_link(self) -> str:
+        """Il nome di un cavo nuovo."""
         self.places += 1
-        return replace(place, link=f"veth{self.places}") if place.link else place
+        return f"veth{self.places}"
 
     def _take_address(self) -> str:
         for _ in range(_LAST_ADDRESS):
@@ -169,6 +173,7 @@ def build(folder: str, mode: str, scratch: str, lab: LabGroup) -> Sandbox:
     libc.sethostname("laboratorio")
     _make_devices(sandbox.devices)
     sandbox.bridge = _make_bridge()
+    _keep_apart()
     # Computed once, inherited by every child.
     seccomp.program(capabilities.DOCKER_DEFAULT)
     capabilities.last()
@@ -198,6 +203,12 @@ def _make_devices(folder: str) -> None:
         os.mkdir(f"{folder}/{name}", 0o755)
     # The tree is shared by all containers, and the nodes with the host: nobody may add to it, or chmod /dev/null.
     mounts.read_only(folder, recursive=True)
+
+
+def _keep_apart() -> None:
+    """Nessuno porta i pacchetti da una rete all'altra: il valore di partenza il kernel lo prende dalla macchina."""
+    with open("/proc/sys/net/ipv4/ip_forward", "w", encoding="ascii") as file:
+        file.write("0")
 
 
 def _make_bridge() -> int:

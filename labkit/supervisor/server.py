@@ -25,6 +25,7 @@ from labkit.supervisor.shelf import Shelf
 from labkit.supervisor.state import State
 from labkit.supervisor.unpacking import Images
 from labkit.supervisor.volumes import Volumes
+from labkit.supervisor.wirer import Wirer
 
 
 class Server:
@@ -43,6 +44,7 @@ class Server:
         self.owner: Connection | None = None
         self.volumes = Volumes(Shelf(config["volumes"]), loop, visible=config.get("visible"))
         self.images = Images(self)
+        self.wirer = Wirer(loop, launcher.wirer)
         self.groups = Groups(self, launcher.group, launcher.reasons, config.get("kmsg", -1))
 
     def hello(self) -> dict[str, Any]:

@@ -14,11 +14,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from labkit.engine.container import Placement, argv, environment, hostname
+from labkit.engine.network import INTERFACE
 from labkit.engine.operation import Context, Plan
 from labkit.engine.rootfs import ImageRoot
 from labkit.errors import ConflictError, NotFoundError
+from labkit.kernel.rtnetlink import hardware_address
 from labkit.limits import Limits
 from labkit.model import ContainerInfo, ContainerSpec, ContainerState, Event, Port, Step
+from labkit.networks import Member
 from labkit.supervisor.log import Log
 from labkit.supervisor.restarts import Restarts
 
@@ -114,7 +117,8 @@ class Container:
             hostname=hostname(self.spec),
             user=self.spec.user or "0",
             network=self.spec.network,
-            ip=self.place.ip,
+            ip=self.place.address,
+            networks=members(self),
             ports=self.ports,
             created_at=self.created_at,
             started_at=self.started_at,
@@ -168,6 +172,20 @@ class Container:
             for number, (step, cost) in enumerate(zip(own, microseconds, strict=False))
         ]
         self.steps = [*self.lab_plan.steps(), *done, replace(own[-1], state="done")]
+
+
+def members(container: Container) -> tuple[Member, ...]:
+    """Le reti su cui sta un container, con che scheda e che indirizzi."""
+    place, name = container.place, container.name
+    found = []
+    if place.ip:
+        mac = hardware_address(place.ip).hex(":")
+        found.append(Member(name, "bridge", INTERFACE, place.ip, mac=mac, link=place.link))
+    found += [
+        Member(name, end.network, end.interface, end.ip, end.ip6, end.mac, end.link, end.aliases)
+        for end in place.endpoints
+    ]
+    return tuple(found)
 
 
 class State:

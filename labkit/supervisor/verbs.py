@@ -22,6 +22,7 @@ from labkit.supervisor.groups import GROUP_VERBS
 from labkit.supervisor.joining import enter
 from labkit.supervisor.lifecycle import create, launch, living, running, signal_number
 from labkit.supervisor.living import LIFE_VERBS
+from labkit.supervisor.networking import NETWORK_VERBS
 from labkit.supervisor.processes import PROCESS_VERBS
 from labkit.supervisor.records import RECORD_VERBS
 from labkit.supervisor.stepping import PLAN_VERBS
@@ -235,6 +236,7 @@ VERBS: dict[str, Callable[..., None]] = {
     **BROWSE_VERBS,
     **GROUP_VERBS,
     **LIFE_VERBS,
+    **NETWORK_VERBS,
     **PLAN_VERBS,
     **PROCESS_VERBS,
     **RECORD_VERBS,

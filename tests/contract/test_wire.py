@@ -20,7 +20,8 @@ from labkit.supervisor.verbs import VERBS
 
 #: Aggiungere un verbo è dare un potere a chi sta sul filo: si fa apposta, anche qui.
 _TABLE = """
-attach browse create detach events exec hello hold images inspect interrupt kill logs namespaces pause plan plan_run
+attach browse create detach events exec hello hold images inspect interrupt kill logs namespaces network_connect
+network_create network_disconnect network_inspect network_ls network_prune network_rm pause plan plan_run
 plan_step plan_steps plan_undo process process_ask process_close ps release rename resize restart rm rootfs run
 shutdown start stats stop top unpause update volume_create volume_inspect volume_ls volume_prune volume_rm wait
 """
@@ -101,8 +102,8 @@ VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3), max_leaves=6
 )
 _OPTIONS = (
-    "command entrypoint name env env_file secrets templates hostname user workdir network publish cap_add labels "
-    "window restart health log stop_timeout mounts volumes_from"
+    "command entrypoint name env env_file secrets templates hostname user workdir network attachments publish cap_add "
+    "labels window restart health log stop_timeout mounts volumes_from"
 )
 SPECS = st.fixed_dictionaries(
     {"image": st.just("busybox")},

@@ -246,7 +246,7 @@ def test_a_port_that_does_not_exist_is_refused(lab: Lab, wrong: str) -> None:
 def test_a_port_without_a_network_is_refused(lab: Lab) -> None:
     with pytest.raises(InvalidError, match="Una porta si pubblica solo se il container ha una rete"):
         lab.run("busybox", "true", publish="80", network="none")
-    with pytest.raises(InvalidError, match="La rete «wifi» non c'è"):
+    with pytest.raises(NotFoundError, match="La rete «wifi» non c'è"):
         lab.run("busybox", "true", network="wifi")
 
 

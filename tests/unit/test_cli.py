@@ -45,7 +45,7 @@ def test_run_understands_the_options_of_docker() -> None:
     assert args.env == ["A=1", "B=2"]
     assert args.publish == ["8080:80", "81:81"]
     assert (args.name, args.hostname, args.user, args.workdir) == ("web", "pippo", "1000:1000", "/tmp")
-    assert (args.network, args.cap_add, args.cap_drop, args.lab) == ("none", ["NET_ADMIN"], ["CHOWN"], "x")
+    assert (args.network, args.cap_add, args.cap_drop, args.lab) == (["none"], ["NET_ADMIN"], ["CHOWN"], "x")
     assert (args.image, args.command) == ("host", ["nginx", "-g", "daemon"])
 
 

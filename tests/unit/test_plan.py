@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from labkit.engine import container, exec, isolation, limits, manual, network, rootfs, secrets
+from labkit.engine import container, exec, isolation, limits, manual, network, rootfs, secrets, wiring
 from labkit.engine.container import Placement, common, plan, split
 from labkit.engine.operation import Context, Operation, Plan
 from labkit.engine.rootfs import ImageRoot, Tree
@@ -22,6 +22,8 @@ from labkit.template import Template
 IMAGE = ImageRoot("prova", (Tree("", ("/sotto",)), Tree("usr", ("/maschera", "/usr"))))
 GROUP = Cgroup((Hierarchy(2, (*CONTROLLERS, SWAP), "/sys/fs/cgroup/c3"),))
 PLACE = Placement("3", "/lab/layers/3", "veth3", "10.88.0.5", 16, "10.88.0.1", GROUP)
+
+END = network.Endpoint("altra", "br-altra", 4, "veth4", "eth1", "10.89.0.2", 24, "02:42:0a:59:00:02")
 
 
 @dataclass(frozen=True)
@@ -304,6 +306,13 @@ EXAMPLES: list[Operation] = [
     *plan(spec(tty=True, init=True, user="nobody", network="none"), IMAGE, Placement("3", "/x")).operations,
     rootfs.WriteTemplate("/etc/x", "", ()),
     *container.given_files(spec(secrets=("a", "b"), templates=(Template("/etc/x", "${A}"),)), {"A": "1"}),
+    *network.network_operations("altra", "", "", 16, "", (END,)),
+    *network.network_operations("container:web", "", "", 16, ""),
+    wiring.MakeBridge("altra", "br-altra", (("10.89.0.1", 24),), 1500),
+    wiring.RemoveLink("veth3"),
+    wiring.PlugCable(END, 7),
+    wiring.TurnOn(END, 7),
+    wiring.Reroute(END, 7),
     *exec.plan(7, ("ps",), (), user="", workdir="", tty=False, caps=()).operations,
     manual.Unshare(("uts", "net")),
     manual.SetNs(7, ("uts",)),
@@ -330,7 +339,7 @@ EXAMPLES: list[Operation] = [
 def operations() -> set[type[Operation]]:
     return {
         value
-        for module in (container, exec, isolation, limits, manual, network, rootfs, secrets)
+        for module in (container, exec, isolation, limits, manual, network, rootfs, secrets, wiring)
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Operation) and value is not Operation
     }
