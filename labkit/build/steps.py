@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 from labkit.build.instructions import Instruction
 from labkit.build.lines import ContainerfileError
 from labkit.errors import LabError
 from labkit.images.image import Image, Layer
+
+State = Literal["running", "done", "cached", "failed"]
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,7 @@ class Step:
     total: int
     text: str
     stage: str = ""
-    #: ``running``, ``done``, ``cached`` o ``failed``.
-    state: str = "running"
+    state: State = "running"
     seconds: float = 0.0
     size: int = 0
     layer: bool = False
@@ -86,7 +87,7 @@ class Telling:
     def __init__(self, watcher: Watcher, step: Step, one: Instruction) -> None:
         self._watcher, self._step, self._one = watcher, step, one
         self._start = time.monotonic()
-        self._end = ("done", 0, False)
+        self._end: tuple[State, int, bool] = ("done", 0, False)
 
     def __enter__(self) -> Callable[[bool, int, bool], None]:
         self._watcher.step(self._step)
@@ -96,7 +97,9 @@ class Telling:
         self._end = ("cached" if cached else "done", size, layer)
 
     def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, tb: object) -> None:
-        state, size, layer = ("failed", 0, False) if problem else self._end
+        state, size, layer = self._end
+        if problem:
+            state = "failed"
         step = replace(self._step, state=state, size=size, layer=layer, seconds=time.monotonic() - self._start)
         self._watcher.step(step)
         where = f"Passo {step.number}/{step.total} ({self._one.line.source.name}, riga {self._one.line.number})"

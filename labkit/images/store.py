@@ -207,6 +207,10 @@ class Store:
                 pass
         return tuple(said)
 
+    def forget(self, descriptor: Descriptor) -> None:
+        """Toglie dall'elenco un'immagine che non ha un nome; i suoi blob restano fino alla prossima pulizia."""
+        self._change(lambda listed: [s for s in listed if s.reference or s.descriptor.digest != descriptor.digest])
+
     # ------------------------------------------------------------ room
 
     def reachable(self, listed: Iterable[Stored], whole: bool = False) -> set[Digest]:
