@@ -48,6 +48,7 @@ class ImageRoot:
     health: HealthCheck | None = None
     labels: tuple[tuple[str, str], ...] = ()
     exposed: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
     id: str = ""
     digest: str = ""
     losses: tuple[str, ...] = ()

@@ -104,6 +104,7 @@ def describe(name: str, image: Image, lowers: tuple[str, ...], losses: tuple[str
         stop_signal=process.get("StopSignal") or "",
         health=health(process.get("Healthcheck")),
         labels=tuple((key, str(value)) for key, value in (process.get("Labels") or {}).items()),
+        volumes=tuple(sorted(process.get("Volumes") or ())),
         exposed=tuple(sorted(process.get("ExposedPorts") or ())),
         id=image.id,
         digest=image.digest,

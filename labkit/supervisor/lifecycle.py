@@ -69,7 +69,7 @@ def create(
     number = server.state.new_number()
     spec = complete(spec, image, limits=limits, name=server.state.choose_name(spec.name, number))
     signal_number(spec.stop_signal)
-    spec, volumes = server.volumes.claim(server.state, spec)
+    spec, volumes = server.volumes.claim(server.state, spec, image.volumes)
     held = seal({name: base64.b64decode(secrets[name], validate=True) for name in spec.secrets}) if secrets else -1
     try:
         place, lab, own = container_plan(server.launcher, spec, image, later=later)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -29,13 +30,19 @@ class Volumes:
         #: In una macchina virtuale, le cartelle dell'host che ci si vedono: le altre là sono sue.
         self.visible = visible
 
-    def claim(self, state: State, spec: ContainerSpec) -> tuple[ContainerSpec, dict[str, int]]:
+    def claim(
+        self, state: State, spec: ContainerSpec, declared: Sequence[str] = ()
+    ) -> tuple[ContainerSpec, dict[str, int]]:
         """La descrizione con i suoi volumi veri, fatti se non c'erano, e i lucchetti che li tengono.
 
-        Un anonimo prende un nome; ``volumes_from`` diventa i volumi di quei container. Se qualcosa va storto non resta
+        Un anonimo prende un nome; ``volumes_from`` diventa i volumi di quei container; ogni posto ``declared``
+        dall'immagine (``VOLUME``) in cui non si monta altro ha un volume anonimo. Se qualcosa va storto non resta
         tenuto niente; un volume fatto adesso resta, come in Docker.
         """
-        mounts = check([*spec.mounts, *self._borrowed(state, spec)])
+        asked = [*spec.mounts, *self._borrowed(state, spec)]
+        taken = {posixpath.normpath(mount.target) for mount in asked}
+        more = [Mount("volume", place, anonymous=True) for place in declared if posixpath.normpath(place) not in taken]
+        mounts = check([*asked, *more])
         if not mounts:
             return spec, {}
         held: dict[str, int] = {}

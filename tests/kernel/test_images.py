@@ -299,3 +299,19 @@ def test_two_threads_and_many_images_at_once(lab: Lab, store: Store) -> None:
     for thread in threads:
         thread.join(30)
     assert said == [0] * 4
+
+
+def test_a_volume_that_the_image_declares_is_there_unless_another_is(lab: Lab, store: Store) -> None:
+    name = variant(store, "volumi:1", Cmd=["sleep", "60"], Volumes={"/dati": {}})
+    container = lab.run(name, detach=True)
+    (volume,) = lab.volume
+    assert (volume.anonymous, volume.used_by) == (True, (container.name,))
+    assert container.exec(["cat", "/dati/suo"], quiet=True).output == "suo", (
+        "it is filled with what the image has there"
+    )
+    other = lab.run(name, detach=True, volumes="prova:/dati")
+    assert {volume.name for volume in lab.volume if other.name in volume.used_by} == {"prova"}
+    for one in (container, other):
+        one.rm(force=True, volumes=True)
+    assert [volume.name for volume in lab.volume] == ["prova"]
+    lab.volume.rm("prova")
