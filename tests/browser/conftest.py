@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 #: What a person can look at after the tests; git ignores it.
 PICTURES = ROOT / "build" / "browser"
 SCREEN = {"width": 1366, "height": 768}
+
+expect.set_options(timeout=30_000)  # a machine of many is slow, and whatever comes is seen at once
 
 #: Chromium itself must not call home: every request that is left is the page's.
 _QUIET = (
@@ -109,14 +111,20 @@ def _wait_for(found: Callable[[], re.Match[str] | None], process: subprocess.Pop
     raise AssertionError(f"labkit non ha dato un indirizzo:\n{said.read_text()}")
 
 
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
+@contextmanager
+def blank(browser: Browser) -> Iterator[Page]:
     """Una pagina vuota, grande come lo schermo di un portatile."""
     context = browser.new_context(viewport=SCREEN, locale="it-IT")  # type: ignore[arg-type]
     opened = context.new_page()
     opened.set_default_timeout(30_000)
     yield opened
     context.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    with blank(browser) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -134,10 +142,12 @@ def outside(page: Page, server: Server) -> list[str]:
 
 @pytest.fixture
 def picture() -> Callable[[Page, str], None]:
-    """Conserva quello che si vede in ``build/browser/NOME.png``."""
-    PICTURES.mkdir(parents=True, exist_ok=True)
+    """Conserva quello che si vede in ``build/browser/NOME.png``; non fra tutte le altre prove, dove nessuno guarda."""
 
     def take(page: Page, name: str) -> None:
-        page.screenshot(path=str(PICTURES / f"{name}.png"))
+        if "PYTEST_XDIST_WORKER" not in os.environ:
+            PICTURES.mkdir(parents=True, exist_ok=True)
+            page.wait_for_timeout(400)  # what moves is still
+            page.screenshot(path=str(PICTURES / f"{name}.png"))
 
     return take

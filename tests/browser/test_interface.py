@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from labkit.course.italiano.server import sentences
 from tests.browser import ui
-from tests.browser.conftest import Server
+from tests.browser.conftest import Server, blank
 
 Picture = Callable[[Page, str], None]
 Labels = list[tuple[str, ...]]
@@ -130,6 +130,16 @@ def _all_menus(page: Page, address: str, content: str) -> Labels:
     return labels
 
 
+@pytest.fixture(scope="module")
+def lesson(browser: Browser, server: Server) -> Iterator[Page]:
+    """La lezione 00 aperta, per le prove che guardano e non cambiano niente."""
+    with blank(browser) as page:
+        ui.open_lab(page, server.page("lab/tree/00-benvenuto.ipynb"))
+        expect(page.locator(".jp-Toolbar-kernelName:visible")).to_contain_text("labkit")
+        expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']")).to_be_attached()
+        yield page
+
+
 @pytest.mark.parametrize(
     ("command", "menu", "words"),
     [
@@ -140,11 +150,8 @@ def _all_menus(page: Page, address: str, content: str) -> Labels:
         ("help:about", 7, ["chi ha contribuito", "Chiudi"]),
     ],
 )
-def test_the_common_questions_are_in_italian(
-    page: Page, server: Server, command: str, menu: int, words: list[str]
-) -> None:
-    ui.open_lab(page, server.page("lab/tree/00-benvenuto.ipynb"))
-    expect(page.locator(".jp-Toolbar-kernelName:visible")).to_contain_text("labkit")
+def test_the_common_questions_are_in_italian(lesson: Page, command: str, menu: int, words: list[str]) -> None:
+    page = lesson
     page.locator("#jp-MainMenu .lm-MenuBar-item").nth(menu).click()
     page.locator(f'.lm-Menu-item[data-command="{command}"]').first.click()
     dialog = page.locator(".jp-Dialog")
@@ -152,13 +159,13 @@ def test_the_common_questions_are_in_italian(
     said = dialog.inner_text()
     assert all(word in said for word in words), said
     assert not re.search(r"\b(Cancel|Restart|Select|Rename|Close|Shut Down|No Kernel)\b", said), said
+    dialog.locator("button", has_text=re.compile("Annulla|Chiudi")).last.click()
+    expect(dialog).to_have_count(0)
 
 
-def test_the_status_bar_and_the_tool_bar_are_in_italian(page: Page, server: Server) -> None:
-    ui.open_lab(page, server.page("lab/tree/00-benvenuto.ipynb"))
-    expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']")).to_be_attached()
-    assert "Modalità" in page.locator("#jp-bottom-panel").inner_text()
-    titles = page.locator(".jp-NotebookPanel-toolbar:visible [title]").evaluate_all("all => all.map(e => e.title)")
+def test_the_status_bar_and_the_tool_bar_are_in_italian(lesson: Page) -> None:
+    assert "Modalità" in lesson.locator("#jp-bottom-panel").inner_text()
+    titles = lesson.locator(".jp-NotebookPanel-toolbar:visible [title]").evaluate_all("all => all.map(e => e.title)")
     assert [
         t for t in titles if re.search(r"\b(the|cell|kernel and|Save|Insert|Cut|Copy|Paste|Run|Restart)\b", t)
     ] == []
