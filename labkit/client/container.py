@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from labkit.backends.choice import tell
 from labkit.client import options, weight
+from labkit.client.contents import Contents
 from labkit.client.environment import EnvFiles, Environment, env_files, environment
 from labkit.client.output import Logs, Result, clean, consume
 from labkit.client.table import Table
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from labkit.client.plan import Plan
 
 
-class Container:
+class Container(Contents):
     """Un container del laboratorio, per nome. Lo stato si chiede ogni volta: qui non si ricorda niente."""
 
     def __init__(self, lab: Lab, name: str, identity: str = "") -> None:

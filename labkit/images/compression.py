@@ -11,6 +11,7 @@ import importlib
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from labkit.errors import InvalidError, LabError
@@ -38,6 +39,12 @@ def _zstd_module() -> Any:
         raise LabError(
             "Questo strato è compresso con zstd, e qui manca la libreria che lo apre.", "make setup"
         ) from None
+
+
+def ready() -> None:
+    """Carica adesso ciò che serve a decomprimere: chi cambia radice non lo troverebbe più."""
+    with suppress(LabError):
+        _zstd_module()
 
 
 def detect(head: bytes) -> str:

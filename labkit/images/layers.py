@@ -127,7 +127,7 @@ class Layers:
         building = f"{self.root}/making/{chain.encoded}"
         os.makedirs(f"{building}/fs", mode=0o755)
         folders = tuple(one.folder for one in reversed(below))
-        options = Options(OverlayWhiteouts(self.how.userxattr), self.how.owners, folders, self.how.limits)
+        options = Options(OverlayWhiteouts(self.how.userxattr), self.how.owners, folders, limits=self.how.limits)
         try:
             with layer.open() as blob:
                 report = unpack(blob, f"{building}/fs", layer.descriptor.digest, layer.diff_id, options)

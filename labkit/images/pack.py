@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 
 from labkit.errors import LabError
 from labkit.images.attributes import OVERLAY_XATTRS
+from labkit.images.changes import Changes, is_opaque, is_whiteout
 from labkit.images.rooted import Rooted
 from labkit.images.tar_header import BLOCK, show
 from labkit.images.tar_sparse import MOST_PIECES
 from labkit.images.whiteouts import OPAQUE, PREFIX
 
-_OPAQUE_XATTRS = ("user.overlay.opaque", "trusted.overlay.opaque")
 _KINDS = {stat.S_IFREG: tarfile.REGTYPE, stat.S_IFDIR: tarfile.DIRTYPE, stat.S_IFLNK: tarfile.SYMTYPE,
           stat.S_IFIFO: tarfile.FIFOTYPE, stat.S_IFCHR: tarfile.CHRTYPE, stat.S_IFBLK: tarfile.BLKTYPE}  # fmt: skip
 #: The end of an archive, filled up to the record of twenty blocks that every tar expects.
@@ -38,9 +38,13 @@ class Packed:
     skipped: Counter[str] = field(default_factory=Counter)
 
 
-def diff(upper: str, report: Packed | None = None) -> Iterator[bytes]:
-    """Il tar di uno strato, a pezzi, dalla cartella ``upper`` di un overlay (fermo: nessuno ci scrive)."""
-    return _Packer(upper, report or Packed(), whiteouts=True).pieces()
+def diff(upper: str, report: Packed | None = None, only: Changes | None = None) -> Iterator[bytes]:
+    """Il tar di uno strato, a pezzi, dalla cartella ``upper`` di un overlay (fermo: nessuno ci scrive).
+
+    Con ``only`` ci va soltanto ciò che :func:`~labkit.images.changes.changes` ha trovato cambiato: una cartella che
+    overlay ha copiato senza che nessuno la cambiasse resta fuori.
+    """
+    return _Packer(upper, report or Packed(), whiteouts=True, only=only).pieces()
 
 
 def tree(root: str, report: Packed | None = None) -> Iterator[bytes]:
@@ -48,10 +52,34 @@ def tree(root: str, report: Packed | None = None) -> Iterator[bytes]:
     return _Packer(root, report or Packed(), whiteouts=False).pieces()
 
 
+def resource(path: str, name: bytes, report: Packed | None = None) -> Iterator[bytes]:
+    """Il tar di un file, di un link o di una cartella con quello che contiene, sotto il nome ``name``."""
+    if stat.S_ISDIR(os.lstat(path).st_mode):
+        return _Packer(path, report or Packed(), whiteouts=False, prefix=name + b"/").pieces()
+    folder, last = os.path.split(os.fsencode(path))
+    return _Packer(os.fsdecode(folder), report or Packed(), whiteouts=False).one(last, name)
+
+
 class _Packer:
-    def __init__(self, root: str, report: Packed, whiteouts: bool) -> None:
+    def __init__(
+        self, root: str, report: Packed, whiteouts: bool, only: Changes | None = None, prefix: bytes = b""
+    ) -> None:
         self._root, self._report, self._whiteouts = root, report, whiteouts
+        self._only, self._prefix = only, prefix
+        self._gone: dict[bytes, list[bytes]] = {}
+        for path in (path for path, kind in (only or {}).items() if kind == "D"):
+            folder, slash, name = path.rpartition(b"/")
+            self._gone.setdefault(folder + slash, []).append(name)
         self._links: dict[tuple[int, int], bytes] = {}
+
+    def one(self, last: bytes, name: bytes) -> Iterator[bytes]:
+        """Una cosa sola della radice, che non è una cartella."""
+        tree = Rooted(self._root)
+        try:
+            yield from self._one(tree.fd, last, name, os.stat(last, dir_fd=tree.fd, follow_symlinks=False))
+            yield _END
+        finally:
+            tree.close()
 
     def pieces(self) -> Iterator[bytes]:
         # A stack of names, not of descriptors: a tree may be deeper than a process may have files open.
@@ -61,8 +89,10 @@ class _Packer:
             waiting: list[list[bytes]] = [[]]
             while waiting:
                 names = waiting.pop()
-                folder, where = tree.folder(names, create=False), b"".join(name + b"/" for name in names)
-                yield from self._header(where or b"./", folder, os.fstat(folder))
+                folder = tree.folder(names, create=False)
+                where = self._prefix + b"".join(name + b"/" for name in names)
+                if where or self._only is None:  # the root of the writable layer says nothing of the image's
+                    yield from self._header(where or b"./", folder, os.fstat(folder))
                 inside: list[bytes] = []
                 yield from self._contents(folder, where, inside)
                 waiting += [[*names, name] for name in reversed(inside)]
@@ -71,12 +101,17 @@ class _Packer:
             tree.close()
 
     def _contents(self, folder: int, where: bytes, inside: list[bytes]) -> Iterator[bytes]:
-        if self._whiteouts and _opaque(folder):
+        if self._only is not None:
+            for name in self._gone.get(where, ()):
+                yield self._whiteout(where + PREFIX + name)
+        elif self._whiteouts and is_opaque(folder):
             yield self._whiteout(where + OPAQUE)
         for name in sorted(map(os.fsencode, os.listdir(folder))):
             info = os.stat(name, dir_fd=folder, follow_symlinks=False)
             path = where + name
-            if self._whiteouts and stat.S_ISCHR(info.st_mode) and info.st_rdev == 0:
+            if self._only is not None and self._only.get(path, "D") == "D":
+                continue
+            if self._whiteouts and is_whiteout(info):
                 yield self._whiteout(where + PREFIX + name)
             elif self._whiteouts and name.startswith(PREFIX):
                 raise LabError(
@@ -143,16 +178,6 @@ class _Packer:
         one.pax_headers = pax
         self._report.entries += 1
         yield one.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
-
-
-def _opaque(folder: int) -> bool:
-    for name in _OPAQUE_XATTRS:
-        try:
-            if os.getxattr(folder, name) == b"y":
-                return True
-        except OSError:  # not there, or not for us
-            continue
-    return False
 
 
 def _xattrs(fd: int) -> list[tuple[str, bytes]]:

@@ -26,7 +26,7 @@ from labkit.images.pipeline import Limits, ahead, bounded, hashed
 from labkit.images.rooted import Rooted, parts, remove
 from labkit.images.tar import TarReader
 from labkit.images.tar_header import Entry
-from labkit.images.whiteouts import OverlayWhiteouts, Whiteouts, split
+from labkit.images.whiteouts import NoWhiteouts, OverlayWhiteouts, Whiteouts, split
 
 #: Why a file is not whose it should be.
 OWNERS = "i proprietari diversi da root: senza subuid esiste un utente solo"
@@ -50,12 +50,13 @@ class Options:
 
     ``owners``: se dare a ogni file il suo proprietario; senza subuid esiste un utente solo e non si può.
     ``below``: le cartelle degli strati di sotto, dall'alto, da cui prendere i permessi di una cartella che
-    lo strato nomina senza descriverla.
+    lo strato nomina senza descriverla. ``under``: la cartella da cui valgono i nomi, se l'archivio non è uno strato.
     """
 
     whiteouts: Whiteouts = field(default_factory=OverlayWhiteouts)
     owners: bool = True
     below: tuple[str, ...] = ()
+    under: tuple[bytes, ...] = ()
     limits: Limits = field(default_factory=Limits)
 
 
@@ -82,6 +83,21 @@ def unpack(blob: BinaryIO, target: str, digest: Digest, diff_id: DiffID, options
                 "scarica di nuovo l'immagine",
             )
     return done
+
+
+def extract(source: BinaryIO, root: str, under: str, owners: bool = True) -> Unpacked:
+    """Mette nella cartella ``under`` di ``root`` il contenuto di un tar (anche compresso), come ``docker cp``.
+
+    Si aggiunge a quello che c'è; un link che c'è già si segue, senza uscire da ``root``. Nessun nome vuol dire
+    «cancellato». Errori come :func:`unpack`; quello che è già scritto resta.
+    """
+    options = Options(NoWhiteouts(), owners, under=tuple(parts(os.fsencode(under))))
+    with ahead(bounded(decompressed(pieces(source)), options.limits)) as inflated:
+        unpacker = _Unpacker(root, TarReader(inflated), options)
+        try:
+            return unpacker.run()
+        finally:
+            unpacker.tree.close()
 
 
 class _Tree(Rooted):
@@ -126,7 +142,7 @@ class _Unpacker:
         self.tree = _Tree(target, options, self._folders)
 
     def run(self) -> Unpacked:
-        if not os.listdir(self.tree.fd):  # the root itself may be named by nobody
+        if self._whiteouts.layer and not os.listdir(self.tree.fd):  # the root itself may be named by nobody
             self.tree.made([], self.tree.fd, False)
         for entry in self._reader:
             self._done.entries += 1
@@ -150,7 +166,7 @@ class _Unpacker:
         return self._done
 
     def _one(self, entry: Entry) -> None:
-        meaning, names = split(parts(entry.name))
+        meaning, names = self._meaning(entry.name)
         if meaning == "file" and not self._options.owners and (entry.uid or entry.gid):
             self._skip(OWNERS)
         if meaning == "aufs":
@@ -167,6 +183,11 @@ class _Unpacker:
             self._skip(DEVICES)
         else:
             self._create(names, entry)
+
+    def _meaning(self, name: bytes) -> tuple[str, list[bytes]]:
+        if self._whiteouts.layer:
+            return split(parts(name))
+        return "file", [*self._options.under, *parts(name)]
 
     def _skip(self, why: str) -> None:
         self._done.skipped[why] += 1
@@ -256,7 +277,7 @@ class _Unpacker:
 
     def _target(self, entry: Entry) -> tuple[int, bytes]:
         """Il file a cui porta un collegamento: dentro la radice, e in questo strato."""
-        meaning, names = split(parts(entry.link))
+        meaning, names = self._meaning(entry.link)
         try:
             if meaning == "file" and names:
                 folder = self.tree.folder(names[:-1], create=False)

@@ -22,7 +22,9 @@ _AUFS = b".wh..wh."
 
 
 class Whiteouts(Protocol):
-    """Il modo di scrivere le cancellazioni di uno strato in un albero."""
+    """Il modo di scrivere le cancellazioni di uno strato in un albero; ``layer`` se l'archivio è uno strato."""
+
+    layer: bool
 
     def hide(self, tree: Rooted, names: list[bytes]) -> None:
         """``names`` degli strati di sotto non si vede più."""
@@ -66,6 +68,8 @@ class OverlayWhiteouts:
     «User xattr»): l'attributo è ``user.overlay.opaque``, altrimenti ``trusted.overlay.opaque``.
     """
 
+    layer = True
+
     def __init__(self, userxattr: bool = True) -> None:
         self.xattr = f"{'user' if userxattr else 'trusted'}.overlay.opaque"
 
@@ -96,6 +100,8 @@ class RemovingWhiteouts:
 
     Una per strato: ricorda che cosa è di questo, perché una cancellazione vale solo per quelli di sotto.
     """
+
+    layer = True
 
     def __init__(self) -> None:
         self._ours: set[tuple[int, bytes]] = set()  # (inode of the folder, name)
@@ -139,3 +145,24 @@ class RemovingWhiteouts:
     @staticmethod
     def _key(tree: Rooted, names: list[bytes]) -> tuple[int, bytes]:
         return os.fstat(tree.folder(names[:-1])).st_ino, names[-1]
+
+
+class NoWhiteouts:
+    """L'archivio non è uno strato: nessun nome cancella niente."""
+
+    layer = False
+
+    def hide(self, tree: Rooted, names: list[bytes]) -> None:
+        pass
+
+    def opaque(self, tree: Rooted, names: list[bytes]) -> None:
+        pass
+
+    def fresh(self, folder: int) -> None:
+        pass
+
+    def placeholder(self, info: os.stat_result) -> bool:
+        return False
+
+    def note(self, tree: Rooted, names: list[bytes]) -> None:
+        pass

@@ -11,7 +11,7 @@ import pickle
 import signal
 import socket
 import time
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from labkit.engine.container import CloneProcess, Placement
 from labkit.engine.exec import CloneInside
@@ -25,11 +25,15 @@ from labkit.kernel.cgroups import CONTROLLERS, SWAP, Cgroup, Hierarchy
 from labkit.model import ContainerSpec, Feature
 from labkit.networks import Attachment
 from labkit.supervisor import unpacking
+from labkit.supervisor.errand import Work
 from labkit.supervisor.launcher import Child
 from labkit.supervisor.networks import Networks
 from labkit.supervisor.sandbox import Sandbox
 from labkit.supervisor.unpacking import Stored
 from labkit.supervisor.zygote import Stdio, become, clean_child
+
+if TYPE_CHECKING:
+    from labkit.engine.contents import View
 
 #: Le operazioni che restano vere: la nascita (senza namespace) e la sessione, che non toccano la macchina.
 _REAL = (CloneInside, NewSession)
@@ -116,8 +120,11 @@ class FakeLauncher:
             raise unknown(name)
         return ImageRoot(name, (Tree("", (f"/{name}",)),))
 
-    def unpack(self, stored: Stored) -> socket.socket:
-        return unpacking.spawn(unpacking.pretended, stored, self.paths)
+    def unpack(self, stored: Stored) -> Work:
+        return unpacking.pretended(stored)
+
+    def view(self, image: ImageRoot, folder: str, pid: int) -> View:
+        raise BackendError("Nel laboratorio finto i container non hanno file.", "Lab(backend='direct')")
 
     def place(self, spec: ContainerSpec, image: ImageRoot, *, later: bool) -> Placement:
         return self.sandbox.place("bridge" if Attachment("bridge") in spec.networks else "none")

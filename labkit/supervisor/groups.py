@@ -184,7 +184,14 @@ def unpause(server: Server, call: Call, name: str) -> None:
 
 
 def _freeze(server: Server, call: Call, name: str, stop: bool) -> None:
-    container = server.state.container(name)
+    freeze(server, server.state.container(name), stop, call.answer, call.fail)
+
+
+def freeze(
+    server: Server, container: Container, stop: bool, then: Callable[[], None], fail: Callable[[LabError], None]
+) -> None:
+    """Ferma i processi di un container, o li lascia andare; ``then`` a cosa fatta, ``fail`` se non ci si riesce."""
+    name = container.name
     wanted = "running" if stop else "paused"
     if container.state != wanted:
         raise ConflictError(f"Il container «{name}» {_IS[container.state]}.", "lab.ps(all=True)")
@@ -200,13 +207,13 @@ def _freeze(server: Server, call: Call, name: str, stop: bool) -> None:
 
     def check() -> None:
         if container.state != wanted:  # it ended meanwhile
-            call.fail(ConflictError(f"Il container «{name}» è finito.", "lab.ps(all=True)"))
+            fail(ConflictError(f"Il container «{name}» è finito.", "lab.ps(all=True)"))
         elif frozen(group) is stop:
             container.state = "paused" if stop else "running"
             server.state.note("pause" if stop else "unpause", container)
-            call.answer()
+            then()
         elif time.monotonic() > deadline:
-            call.fail(LabError(f"I processi di «{name}» non si sono {'fermati' if stop else 'mossi'} in 5 secondi."))
+            fail(LabError(f"I processi di «{name}» non si sono {'fermati' if stop else 'mossi'} in 5 secondi."))
         else:
             server.loop.after(0.002, check)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from labkit.engine import container as containers
 from labkit.engine import exec as execs
@@ -20,11 +20,15 @@ from labkit.model import ContainerSpec, Feature
 from labkit.networks import Attachment
 from labkit.supervisor import sandbox as sandboxes
 from labkit.supervisor import unpacking
+from labkit.supervisor.errand import Work
 from labkit.supervisor.labgroup import LabGroup, limit_features
 from labkit.supervisor.networks import Networks
 from labkit.supervisor.nursery import Nursery, Unborn
 from labkit.supervisor.unpacking import Stored
 from labkit.supervisor.zygote import Stdio, become, clean_child
+
+if TYPE_CHECKING:
+    from labkit.engine.contents import View
 
 #: Le cose che il supervisore toglie da sé, in meno di un millisecondo.
 _SMALL_LAYER = 100
@@ -44,17 +48,20 @@ class Child:
 class Launcher(Protocol):
     """Quello che i verbi chiedono a un motore, vero o finto.
 
-    ``group`` è il cgroup del laboratorio, ``reasons`` perché manca quello che manca, ``networks`` le sue reti.
+    ``group`` è il cgroup del laboratorio, ``reasons`` perché manca quello che manca, ``networks`` le sue reti;
+    ``paths`` dove il client ha le sue librerie.
     """
 
     group: Cgroup
     reasons: dict[str, str]
     networks: Networks
+    paths: list[str]
 
     def features(self) -> list[Feature]: ...
     def adapt(self, plan: Plan) -> Plan: ...
     def image(self, name: str) -> ImageRoot: ...
-    def unpack(self, stored: Stored) -> socket.socket: ...
+    def unpack(self, stored: Stored) -> Work: ...
+    def view(self, image: ImageRoot, folder: str, pid: int) -> View: ...
     def place(self, spec: ContainerSpec, image: ImageRoot, *, later: bool) -> Placement: ...
     def renew(self, place: Placement) -> Placement: ...
     def release(self, place: Placement) -> None: ...
@@ -82,7 +89,7 @@ class DirectLauncher:
             config["folder"], config["mode"], config["scratch"], LabGroup.from_json(config["cgroup"])
         )
         self.sandbox.volumes = config["volumes"]
-        self.group, self.reasons = self.sandbox.group, self.sandbox.reasons
+        self.group, self.reasons, self.paths = self.sandbox.group, self.sandbox.reasons, config["paths"]
         self.networks = Networks(self.sandbox.new_link)
         self.nursery = Nursery(self.context, self.sandbox.place, self.sandbox.new_group, self.sandbox.forget)
 
@@ -118,10 +125,16 @@ class DirectLauncher:
     def image(self, name: str) -> ImageRoot:
         return self.sandbox.image(name)
 
-    def unpack(self, stored: Stored) -> socket.socket:
-        """Un figlio che prepara un'immagine conservata; torna il filo su cui racconta."""
-        work = unpacking.direct(self.sandbox.mode, f"{self.sandbox.home}/images")
-        return unpacking.spawn(work, stored, self.config["paths"])
+    def unpack(self, stored: Stored) -> Work:
+        """Il lavoro di chi prepara un'immagine conservata."""
+        return unpacking.direct(stored, self.sandbox.mode, f"{self.sandbox.home}/images")
+
+    def view(self, image: ImageRoot, folder: str, pid: int) -> View:
+        """Un container come lo guarda chi ne legge o scrive i file: da chiamare nel figlio che lo fa."""
+        from labkit.engine.contents import View
+
+        home, mode = self.sandbox.home, self.sandbox.mode
+        return View(image, folder, self.sandbox.mountpoint, f"{home}/empty", mode != "vm", mode != "nosub", pid)
 
     def place(self, spec: ContainerSpec, image: ImageRoot, *, later: bool) -> Placement:
         """Il posto di un container nuovo: quello di chi è atteso, se è uguale e se deve partire subito."""

@@ -152,6 +152,8 @@ def program(container: Container) -> int:
 
 def launch(server: Server, container: Container, *, stdin: bool = False, stepped: bool = False) -> Birth:
     """Fa nascere il processo del container. Se non nasce l'errore si alza, e il container sparisce (o resta fermo)."""
+    if any(errand.writes for errand in container.errands):
+        raise ConflictError(f"Qualcuno sta copiando dei file in «{container.name}».", "riprova fra poco")
     container.manual = False
     container.started, container.error = 0.0, ""
     container.oom_kills, container.oom_killed = 0, False
@@ -333,6 +335,8 @@ def destroy(server: Server, container: Container) -> None:
     if server.state.containers.get(container.name) is not container:
         return
     server.state.remove(container)
+    for errand in container.errands:
+        errand.task.kill(signal.SIGKILL)
     if container.secrets >= 0:
         os.close(container.secrets)
     server.volumes.leave(container, anonymous=container.spec.remove or container.purge)

@@ -163,7 +163,7 @@ def build(folder: str, mode: str, scratch: str, lab: LabGroup) -> Sandbox:
         libc.umount2(home, libc.MNT_DETACH)
         os.makedirs(scratch, mode=0o711)
         libc.mount(scratch, home, None, libc.MS_BIND)
-    for name in ("layers", "images", "root", "dev", "tmp"):
+    for name in ("layers", "images", "root", "dev", "empty", "tmp"):
         os.mkdir(f"{home}/{name}", 0o711)
     sandbox = Sandbox(home, mode)
     _mount_proc()

@@ -26,6 +26,7 @@ from labkit.supervisor.log import Log
 from labkit.supervisor.restarts import Restarts
 
 if TYPE_CHECKING:
+    from labkit.supervisor.errand import Errand
     from labkit.supervisor.health import Monitor
     from labkit.supervisor.lifecycle import Birth
     from labkit.supervisor.loop import Timer
@@ -44,7 +45,8 @@ class Container:
     ne ha; ``volumes`` i lucchetti dei suoi volumi, per nome, e con ``purge`` quelli senza nome spariscono con lui.
     ``started`` è l'ora monotona di questo giro, 0 finché il programma non parte; ``kept`` di chi resta
     anche se un avvio non riesce; ``manual`` di chi è stato fermato da qualcuno, e perciò non riparte da solo;
-    ``pending`` la ripartenza che aspetta; ``audience`` chi ascolta le uscite, giro dopo giro. Ogni ``waiter``
+    ``pending`` la ripartenza che aspetta; ``audience`` chi ascolta le uscite, giro dopo giro; ``errands`` chi ne sta
+    leggendo o scrivendo i file. Ogni ``waiter``
     riceve il codice di uscita quando il container resta fermo (``None`` se il programma non è mai partito), ogni
     ``next_exit`` alla prossima fine del programma, ogni ``removal`` quando il container non c'è più. ``warnings``
     sono i limiti chiesti che qui non valgono; ``oom_kills`` quanti suoi processi il kernel ha ucciso per la
@@ -83,6 +85,7 @@ class Container:
     program: int = 0
     birth: Birth | None = None
     audience: list[Listener] = field(default_factory=list)
+    errands: list[Errand] = field(default_factory=list)
     warnings: tuple[str, ...] = ()
     oom_seen: int = 0
     oom_kills: int = 0

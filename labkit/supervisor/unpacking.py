@@ -5,30 +5,21 @@ Invariante: un'immagine pronta ha il lucchetto dei suoi strati aperto qui; finit
 
 from __future__ import annotations
 
-import gc
 import json
-import os
-import socket
-import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from labkit.engine.rootfs import ImageRoot
-from labkit.errors import InvalidError, LabError, from_dict
-from labkit.kernel import libc
-from labkit.kernel.explain import from_os_error
+from labkit.errors import InvalidError, LabError
 from labkit.model import to_json
 from labkit.supervisor.connection import Call
-from labkit.supervisor.report import ReportReader
-from labkit.supervisor.zygote import Stdio, clean_child
+from labkit.supervisor.errand import Errand, Work
 
 if TYPE_CHECKING:
     from labkit.supervisor.server import Server
 
 #: Which image, as a request says it: the same words are the same image.
 Stored = dict[str, Any]
-#: What makes an image ready, in the child: it tells how far it is, and gives the lock with it.
-Work = Callable[[Stored, Callable[..., None]], tuple[ImageRoot, int]]
 
 
 class Images:
@@ -38,7 +29,7 @@ class Images:
         self.server = server
         self._ready: dict[str, ImageRoot] = {}
         self._locks: list[int] = []
-        self._making: dict[str, _Making] = {}
+        self._making: dict[str, list[tuple[Call, Callable[[ImageRoot | None], None]]]] = {}
         self._told: set[str] = set()
 
     def losses(self, image: ImageRoot) -> tuple[str, ...]:
@@ -60,17 +51,30 @@ class Images:
             then(self._ready[key])
             return
         if key not in self._making:
-            self._making[key] = _Making(self, key, self.server.launcher.unpack(stored))
+            launcher = self.server.launcher
+            Errand(
+                self.server.loop,
+                launcher.unpack(stored),
+                launcher.paths,
+                lambda message: self._tell(key, message),
+                lambda made, lock: self._done(key, made, lock),
+            )
+            self._making[key] = []
         call.preparing = True
-        self._making[key].waiting.append((call, then))
+        self._making[key].append((call, then))
 
-    def done(self, key: str, made: ImageRoot | LabError, lock: int) -> None:
+    def _tell(self, key: str, message: dict[str, Any]) -> None:
+        for call, _ in self._making[key]:
+            if call.open:
+                call.event({"unpacking": message})
+
+    def _done(self, key: str, made: Any, lock: int) -> None:
         """La preparazione è finita, bene o male: lo sa chi l'aspettava, se non se n'è andato."""
-        making = self._making.pop(key)
-        if isinstance(made, ImageRoot):
-            self._ready[key] = made
+        waiting = self._making.pop(key)
+        if not isinstance(made, LabError):
+            made = self._ready[key] = ImageRoot.from_json(made)
             self._locks.append(lock)
-        for call, then in making.waiting:
+        for call, then in waiting:
             if not call.open:
                 continue
             call.preparing = False
@@ -80,94 +84,29 @@ class Images:
                 self.server.attempt(call, lambda then=then: then(made))  # type: ignore[misc]
 
 
-class _Making:
-    """Un'immagine che si prepara: chi l'aspetta, e il filo del figlio che ci lavora."""
-
-    def __init__(self, images: Images, key: str, channel: socket.socket) -> None:
-        self.images, self.key = images, key
-        self.waiting: list[tuple[Call, Callable[[ImageRoot | None], None]]] = []
-        self._fds: list[int] = []
-        self._problem = LabError(
-            "Chi spacchettava l'immagine è finito senza dire perché: forse non bastava la memoria.", "free -h"
-        )
-        channel.setblocking(False)
-        ReportReader(images.server.loop, channel, self._message, self._fds.append, self._ended)
-
-    def _message(self, message: dict[str, Any]) -> None:
-        if "error" in message:
-            self._problem = from_dict(message["error"])
-            return
-        for call, _ in self.waiting:
-            if call.open:
-                call.event({"unpacking": message})
-
-    def _ended(self) -> None:
-        made: ImageRoot | LabError = self._problem
-        lock = -1
-        if self._fds:
-            with open(self._fds[0], "rb") as file:
-                file.seek(0)
-                made = ImageRoot.from_json(json.loads(file.read()))
-            lock = self._fds[1] if len(self._fds) > 1 else -1
-        self.images.done(self.key, made, lock)
-
-
-def spawn(work: Work, stored: Stored, paths: list[str]) -> socket.socket:
-    """Fa nascere il figlio che prepara un'immagine; torna il filo su cui racconta. ``paths`` sono le sue librerie."""
-    mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    pid, pidfd = libc.clone3(0)
-    if pid == 0:
-        _become(work, stored, paths, theirs)
-    os.close(pidfd)
-    theirs.close()
-    return mine
-
-
-def _become(work: Work, stored: Stored, paths: list[str], channel: socket.socket) -> NoReturn:
-    try:
-        clean_child(Stdio(stdin=False, tty=True), (channel.fileno(),))
-        libc.set_title("labkit-image")
-        gc.enable()  # the supervisor does without, but a layer may have a hundred thousand entries
-        sys.path += [path for path in paths if path not in sys.path]
-
-        def tell(**message: Any) -> None:
-            channel.send(json.dumps(message).encode())
-
-        try:
-            image, lock = work(stored, tell)
-            record = os.memfd_create("labkit-image", os.MFD_CLOEXEC)
-            with open(record, "wb", closefd=False) as file:
-                file.write(json.dumps(to_json(image)).encode())
-            for fd in (record, *([lock] if lock >= 0 else ())):
-                socket.send_fds(channel, [b"{}"], [fd])
-        except LabError as problem:
-            tell(error=problem.to_dict())
-        except OSError as problem:
-            tell(error=from_os_error(problem).to_dict())
-        except Exception as problem:  # noqa: BLE001  nothing may unwind into the supervisor's loop
-            tell(error=LabError(f"L'immagine non si può preparare: {problem!r}.").to_dict())
-    finally:
-        os._exit(0)
-
-
-def direct(mode: str, folder: str) -> Work:
+def direct(stored: Stored, mode: str, folder: str) -> Work:
     """Il lavoro vero: gli strati spacchettati per un laboratorio di quel modo (:func:`labkit.engine.stored.unpack`)."""
 
-    def work(stored: Stored, tell: Callable[..., None]) -> tuple[ImageRoot, int]:
+    def work(tell: Callable[..., None]) -> tuple[Any, int]:
         from labkit.engine.stored import Source, unpack
 
         def layer(number: int, count: int, one: Any) -> None:
             tell(layer=number + 1, layers=count, digest=str(one.descriptor.digest), size=one.descriptor.size)
 
-        return unpack(Source.from_json(stored), mode, folder, layer)
+        image, lock = unpack(Source.from_json(stored), mode, folder, layer)
+        return to_json(image), lock
 
     return work
 
 
-def pretended(stored: Stored, tell: Callable[..., None]) -> tuple[ImageRoot, int]:
+def pretended(stored: Stored) -> Work:
     """Il lavoro del motore finto: legge la configurazione, e non spacchetta niente."""
-    from labkit.engine.stored import Source, describe
 
-    source = Source.from_json(stored)
-    _, image = source.read()
-    return describe(source.name, image, (f"/{source.name}",)), -1
+    def work(tell: Callable[..., None]) -> tuple[Any, int]:
+        from labkit.engine.stored import Source, describe
+
+        source = Source.from_json(stored)
+        _, image = source.read()
+        return to_json(describe(source.name, image, (f"/{source.name}",))), -1
+
+    return work

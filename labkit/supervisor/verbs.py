@@ -18,6 +18,7 @@ from labkit.kernel import namespaces, procfs
 from labkit.model import NAMESPACES, to_json
 from labkit.supervisor.browsing import BROWSE_VERBS
 from labkit.supervisor.connection import Call
+from labkit.supervisor.contents import CONTENT_VERBS
 from labkit.supervisor.groups import GROUP_VERBS
 from labkit.supervisor.joining import enter
 from labkit.supervisor.lifecycle import create, launch, living, running, signal_number
@@ -234,6 +235,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "shutdown": shutdown,
     "top": top,
     **BROWSE_VERBS,
+    **CONTENT_VERBS,
     **GROUP_VERBS,
     **LIFE_VERBS,
     **NETWORK_VERBS,

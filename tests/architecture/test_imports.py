@@ -64,7 +64,7 @@ MAY_IMPORT = {
     "supervisor": {"engine", "images", "kernel", *BASE},
     "backends": BASE,
     "draw": {"environment", "errors", "layers", "limits", "model", "policy"},
-    "client": {"backends", "draw", "images", *BASE},
+    "client": {"backends", "build", "draw", "images", *BASE},
     "build": {"client", "images", *BASE},
     "widgets": {"client", "draw", "errors", "layers", "limits", "model"},
     "course": {"build", "client", "draw", "widgets", "environment", "errors", "limits", "model", "rundir"},

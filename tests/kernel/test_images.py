@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,48 +15,21 @@ import pytest
 
 from labkit import Lab
 from labkit.errors import CorruptError, NotFoundError
-from labkit.images.config import History
-from labkit.images.image import Image, Layer
+from labkit.images.image import Image
 from labkit.images.layers import Layers, Unpacking
 from labkit.images.reference import parse
 from labkit.images.store import Store
 from tests import users
-from tests.unit.images.tars import entry, folder, link, tar
+from tests.kernel.stored import stored, variant
+from tests.unit.images.tars import entry, tar
 
 pytestmark = pytest.mark.kernel
-
-APPLETS = ("sh", "cat", "echo", "env", "id", "ls", "mkdir", "pwd", "rm", "sleep", "stat", "touch", "true")
-
-
-def base() -> Image:
-    """Un busybox statico, due utenti, e una cartella di un utente che non è root."""
-    program = Path(next(path for name in ("busybox", "busybox-static") if (path := shutil.which(name)))).read_bytes()
-    owner = {"uid": 33, "gid": 33}
-    passwd = b"root:x:0:0::/root:/bin/sh\napp:x:33:33::/casa:/bin/sh\n"
-    first = tar(
-        folder("bin", uid=0, gid=0), entry("bin/busybox", program, mode=0o755, uid=0, gid=0),
-        *(link(f"bin/{name}", "busybox", uid=0, gid=0) for name in APPLETS),
-        folder("etc", uid=0, gid=0), entry("etc/passwd", passwd, uid=0, gid=0), entry("etc/vecchio", uid=0, gid=0),
-        folder("dati", **owner), entry("dati/suo", b"suo", **owner),
-    )  # fmt: skip
-    second = tar(entry("etc/.wh.vecchio"), entry("etc/nuovo", b"nuovo", uid=0, gid=0))
-    image = Image.empty()
-    for data in (first, second):
-        image = image.append(Layer.from_tar(data), History(created_by="prova"))
-    return image.with_process(History(empty_layer=True), Cmd=["cat", "/etc/nuovo"], Env=["PATH=/bin", "COLORE=verde"])
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """La cartella delle immagini di queste prove, con dentro «prova:1»; gli strati spariscono alla fine."""
-    place = tmp_path_factory.mktemp("immagini")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LABKIT_IMAGES", str(place))
-        store = Store()
-        store.put(base(), parse("prova:1"))
+    with stored(tmp_path_factory.mktemp("immagini")) as store:
         yield store
-        with Lab(backend="direct") as lab, lab.process() as root:  # the files of subordinate users are not ours
-            root.run(["rm", "-rf", f"{place}/layers"], quiet=True)
 
 
 @pytest.fixture(scope="module")
@@ -71,15 +43,6 @@ def lab(shared: Lab) -> Iterator[Lab]:
     yield shared
     for container in shared.ps(all=True):
         container.rm(force=True)
-
-
-def variant(store: Store, name: str, *layers: bytes, **process: object) -> str:
-    """«prova:1» con altri strati e un altro modo di partire, sotto un altro nome."""
-    image = store.image("prova:1")
-    for data in layers:
-        image = image.append(Layer.from_tar(data), History())
-    store.put(image.with_process(History(empty_layer=True), **process), parse(name))
-    return name
 
 
 def test_a_container_sees_the_layers_of_its_image_one_upon_the_other(lab: Lab, store: Store) -> None:
