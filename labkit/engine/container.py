@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from labkit.engine.isolation import DropBoundingSet, MaskPaths, isolation_operations
 from labkit.engine.limits import JoinCgroup, MakeCgroup, limit_operations
-from labkit.engine.network import Endpoint, network_operations
+from labkit.engine.network import NAMES, Endpoint, network_operations
 from labkit.engine.operation import Context, Operation, Plan
 from labkit.engine.rootfs import (
     DEFAULT_PATH,
@@ -153,7 +153,7 @@ def plan(spec: ContainerSpec, image: ImageRoot, place: Placement) -> Plan:
         image,
         [
             *mount_operations(spec.mounts),
-            WriteIdentity(name, place.address),
+            identity(spec, name, place),
             *given_files(spec, {variable.name: variable.value for variable in env}),
         ],
         read_only=spec.read_only,
@@ -170,6 +170,12 @@ def plan(spec: ContainerSpec, image: ImageRoot, place: Placement) -> Plan:
         with_init=spec.init,
     )
     return Plan(tuple(operations))
+
+
+def identity(spec: ContainerSpec, name: str, place: Placement) -> WriteIdentity:
+    """Che cosa sa il container di sé: il nome, gli indirizzi, a chi chiedere i nomi degli altri."""
+    addresses = [ip for ip in (place.ip, *(ip for end in place.endpoints for ip in (end.ip, end.ip6))) if ip]
+    return WriteIdentity(name, place.address, tuple(addresses[1:]), "" if spec.network == "none" else NAMES)
 
 
 def given_files(spec: ContainerSpec, env: Mapping[str, str]) -> list[Operation]:

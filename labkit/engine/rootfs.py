@@ -210,10 +210,15 @@ class MountDev(Operation):
 
 @dataclass(frozen=True)
 class WriteIdentity(Operation):
-    """I file che dicono al container chi è: come Docker, li scrive chi lo crea."""
+    """I file che dicono al container chi è e a chi chiedere i nomi: come Docker, li scrive chi lo crea.
+
+    ``ip`` e ``others`` sono i suoi indirizzi, ``names`` quello del servizio di nomi.
+    """
 
     hostname: str
     ip: str
+    others: tuple[str, ...] = ()
+    names: str = ""
 
     syscall: ClassVar[str] = "openat2, write"
     man: ClassVar[str] = "openat2(2)"
@@ -224,8 +229,11 @@ class WriteIdentity(Operation):
     def files(self) -> dict[str, str]:
         """I file e il loro contenuto."""
         hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-        hosts += f"{self.ip or '127.0.1.1'}\t{self.hostname}\n"
-        resolv = "# Nel laboratorio non c'è ancora un servizio di nomi.\n"
+        hosts += "fe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
+        hosts += "".join(f"{ip}\t{self.hostname}\n" for ip in (self.ip or "127.0.1.1", *self.others))
+        resolv = "# Senza rete non c'è un servizio di nomi.\n"
+        if self.names:
+            resolv = f"# Il servizio di nomi del laboratorio.\nnameserver {self.names}\noptions ndots:0\n"
         return {"hostname": f"{self.hostname}\n", "hosts": hosts, "resolv.conf": resolv}
 
     def execute(self, context: Context) -> None:

@@ -19,6 +19,7 @@ class MakeBridge(Operation):
 
     network: str
     bridge: str
+    mac: str
     addresses: tuple[tuple[str, int], ...]
     mtu: int
 
@@ -30,7 +31,7 @@ class MakeBridge(Operation):
         return f"crea il bridge {self.bridge} della rete «{self.network}»"
 
     def execute(self, context: Context) -> None:
-        context.netlink.bridge(self.bridge, list(self.addresses), self.mtu)
+        context.netlink.bridge(self.bridge, self.mac, list(self.addresses), self.mtu)
 
     def undo(self, context: Context) -> None:
         context.netlink.remove(self.bridge)

@@ -65,10 +65,10 @@ class Wires:
         self._home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self._ip = IPRoute()
 
-    def bridge(self, name: str, addresses: list[tuple[str, int]], mtu: int) -> None:
-        """Un bridge acceso, con i suoi indirizzi."""
+    def bridge(self, name: str, mac: str, addresses: list[tuple[str, int]], mtu: int) -> None:
+        """Un bridge acceso, con i suoi indirizzi; ``mac`` non cambia quando un cavo arriva o se ne va."""
         with _explained(name):
-            self._ip.link("add", ifname=name, kind="bridge", mtu=mtu)
+            self._ip.link("add", ifname=name, kind="bridge", address=mac, mtu=mtu)
             index = _index(self._ip, name)
             for address, prefix in addresses:
                 _give(self._ip, index, address, prefix)

@@ -57,10 +57,15 @@ def delete_message(name: str) -> Message:
     return RTM_DELLINK, 0, struct.pack("=BxHiII", 0, 0, 0, 0, 0) + _attribute(IFLA_IFNAME, _name(name))
 
 
-def bridge_message(name: str) -> Message:
-    """Crea un bridge acceso."""
+def bridge_message(name: str, hardware: bytes) -> Message:
+    """Crea un bridge acceso, con un suo indirizzo MAC.
+
+    Senza, il kernel gli dà il più basso fra quelli dei suoi cavi: cambia quando uno arriva o se ne va, e chi lo
+    ricordava per un po' parla a nessuno.
+    """
     info = _attribute(IFLA_LINKINFO, _attribute(IFLA_INFO_KIND, b"bridge"))
-    return RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, _link() + _attribute(IFLA_IFNAME, _name(name)) + info
+    names = _attribute(IFLA_IFNAME, _name(name)) + _attribute(IFLA_ADDRESS, hardware)
+    return RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, _link() + names + info
 
 
 def hardware_address(ip: str) -> bytes:

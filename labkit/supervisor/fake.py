@@ -191,6 +191,10 @@ class FakeLauncher:
         os.close(pidfd)
         return pid, mine
 
+    def resolver(self) -> socket.socket | None:
+        """Nessuno chiede nomi a un laboratorio finto."""
+        return None
+
     def index_of(self, bridge: str) -> int:
         return 1
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from labkit.engine import container as containers
 from labkit.engine import exec as execs
 from labkit.engine.container import Placement
+from labkit.engine.network import NAMES
 from labkit.engine.operation import Context, Plan
 from labkit.engine.rootfs import ImageRoot, MakeLayer, remove_tree
 from labkit.engine.userland import names
@@ -74,6 +75,7 @@ class Launcher(Protocol):
     def worker(self) -> Child: ...
     def forward(self, listener: socket.socket, address: tuple[str, int]) -> int: ...
     def wirer(self) -> tuple[int, socket.socket]: ...
+    def resolver(self) -> socket.socket | None: ...
     def index_of(self, bridge: str) -> int: ...
     def leave_bridge(self, place: Placement) -> None: ...
     def rest(self) -> bool: ...
@@ -281,6 +283,19 @@ class DirectLauncher:
         theirs.close()
         os.close(pidfd)
         return pid, mine
+
+    def resolver(self) -> socket.socket | None:
+        """Il processo del servizio di nomi: torna il filo su cui chiede chi è chi."""
+        from labkit.supervisor.resolver import become_resolver
+
+        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pid, pidfd = libc.clone3(0)
+        if pid == 0:
+            clean_child(Stdio(stdin=False, tty=True), (theirs.fileno(),))
+            become_resolver(NAMES, theirs)
+        theirs.close()
+        os.close(pidfd)
+        return mine
 
     def index_of(self, bridge: str) -> int:
         return rt.index_of(bridge)

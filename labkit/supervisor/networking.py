@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from labkit.engine.network import Endpoint
+from labkit.engine.network import NAMES, Endpoint
 from labkit.engine.operation import Operation
 from labkit.engine.wiring import MakeBridge, PlugCable, RemoveLink, Reroute, TurnOn
 from labkit.errors import ConflictError, LabError, NotFoundError
@@ -18,7 +18,7 @@ from labkit.model import to_json
 from labkit.networks import PREDEFINED, Attachment, Member, NetworkInfo
 from labkit.supervisor.connection import Call
 from labkit.supervisor.launcher import halves
-from labkit.supervisor.networks import DEFAULT, NAMES
+from labkit.supervisor.networks import DEFAULT
 from labkit.supervisor.state import Container, members
 
 if TYPE_CHECKING:
@@ -45,9 +45,10 @@ def create(
             call.fail(problem)
             return
         network.index = server.launcher.index_of(network.bridge)
+        server.naming.start()
         call.answer(to_json(describe(server, name)))
 
-    server.wirer.ask((MakeBridge(name, network.bridge, network.addresses, network.mtu),), made)
+    server.wirer.ask((MakeBridge(name, network.bridge, network.mac, network.addresses, network.mtu),), made)
 
 
 def listing(server: Server, call: Call) -> None:

@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from labkit.engine.container import Placement
-from labkit.engine.network import INTERFACE, Endpoint
+from labkit.engine.network import INTERFACE, NAMES, Endpoint
 from labkit.errors import BackendError, ConflictError, InvalidError, NotFoundError
 from labkit.kernel.rtnetlink import hardware_address
 from labkit.networks import PREDEFINED, Attachment, NetworkInfo, Subnet, check_name
 
-#: The lab's own network, and where its resolver answers: the same address from every network.
+#: The network of all.
 DEFAULT = Subnet.parse("10.88.0.0/16")
-NAMES = "10.88.0.1"
 
 #: Whence a network takes its addresses if nobody chooses them, and how many bits are the network's.
 POOL, POOL_PREFIX = Subnet.parse("10.89.0.0/16"), 24
@@ -46,6 +45,11 @@ class Network:
     taken: set[str] = field(default_factory=set)
     macs: set[str] = field(default_factory=set)
     next_number: int = 1
+
+    @property
+    def mac(self) -> str:
+        """L'indirizzo MAC del suo bridge."""
+        return hardware_address(self.gateway).hex(":")
 
     @property
     def addresses(self) -> tuple[tuple[str, int], ...]:

@@ -214,7 +214,7 @@ def _keep_apart() -> None:
 def _make_bridge() -> int:
     netlink = rt.Netlink()
     try:
-        netlink.talk(rt.up_message(rt.LOOPBACK_INDEX), rt.bridge_message(BRIDGE))
+        netlink.talk(rt.up_message(rt.LOOPBACK_INDEX), rt.bridge_message(BRIDGE, rt.hardware_address(GATEWAY)))
         index = rt.index_of(BRIDGE)
         netlink.talk(rt.address_message(index, GATEWAY, PREFIX))
         return index

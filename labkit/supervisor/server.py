@@ -21,6 +21,7 @@ from labkit.supervisor.connection import Call, Connection
 from labkit.supervisor.groups import Groups
 from labkit.supervisor.launcher import DirectLauncher, Launcher
 from labkit.supervisor.loop import Loop
+from labkit.supervisor.naming import Naming
 from labkit.supervisor.shelf import Shelf
 from labkit.supervisor.state import State
 from labkit.supervisor.unpacking import Images
@@ -45,6 +46,7 @@ class Server:
         self.volumes = Volumes(Shelf(config["volumes"]), loop, visible=config.get("visible"))
         self.images = Images(self)
         self.wirer = Wirer(loop, launcher.wirer)
+        self.naming = Naming(self)
         self.groups = Groups(self, launcher.group, launcher.reasons, config.get("kmsg", -1))
 
     def hello(self) -> dict[str, Any]:

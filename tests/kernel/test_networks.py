@@ -160,6 +160,35 @@ def test_what_cannot_be_done_says_why_and_leaves_nothing(lab: Lab, nothing_half_
         container.rm(force=True)
 
 
+def test_containers_of_one_network_know_each_other_by_name(lab: Lab) -> None:
+    una = lab.network.create("una")
+    lab.network.create("altra")
+    a = sleeper(lab, "a", network={"una": {"aliases": ["primo"]}})
+    b, c, d = sleeper(lab, "b", network="una"), sleeper(lab, "c", network="altra"), sleeper(lab, "d")
+    for name in ("a", "primo", "a.una", a.id[:12]):
+        assert f"PING {name} ({a.ip})" in told(b, f"ping -c1 -W1 {name}")
+        assert not c.exec(["ping", "-c1", "-W1", name], quiet=True).ok, "on another network it has no name"
+    assert f"name = a.{una.name}" in told(b, f"nslookup {a.ip}")
+    assert not d.exec("ping -c1 -W1 a", quiet=True).ok
+    una.connect(d, aliases=["ultimo"])
+    assert d.exec("ping -c1 -W1 a", quiet=True).ok
+    a.rename("nuovo")
+    assert not b.exec("ping -c1 -W1 a", quiet=True).ok
+    assert b.exec("ping -c1 -W1 nuovo", quiet=True).ok
+    d.stop(grace=0)
+    assert not b.exec("ping -c1 -W1 ultimo", quiet=True).ok, "who does not run has no address"
+
+
+def test_the_files_of_names_are_those_of_docker(lab: Lab) -> None:
+    lab.network.create("una")
+    a = sleeper(lab, "a", network=["bridge", "una"])
+    hosts = told(a, "cat /etc/hosts").splitlines()
+    assert hosts[0] == "127.0.0.1\tlocalhost"
+    assert [line for line in hosts if line.endswith("\ta")] == [f"{m.ip}\ta" for m in a.inspect().networks]
+    assert "nameserver 10.88.0.1\noptions ndots:0\n" in told(a, "cat /etc/resolv.conf")
+    assert "nameserver" not in told(sleeper(lab, "sola", network="none"), "cat /etc/resolv.conf")
+
+
 def test_two_families_of_addresses(lab: Lab) -> None:
     if not os.path.exists("/proc/net/if_inet6"):
         pytest.skip("questo kernel non ha IPv6")

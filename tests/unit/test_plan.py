@@ -308,7 +308,7 @@ EXAMPLES: list[Operation] = [
     *container.given_files(spec(secrets=("a", "b"), templates=(Template("/etc/x", "${A}"),)), {"A": "1"}),
     *network.network_operations("altra", "", "", 16, "", (END,)),
     *network.network_operations("container:web", "", "", 16, ""),
-    wiring.MakeBridge("altra", "br-altra", (("10.89.0.1", 24),), 1500),
+    wiring.MakeBridge("altra", "br-altra", "02:42:0a:59:00:01", (("10.89.0.1", 24),), 1500),
     wiring.RemoveLink("veth3"),
     wiring.PlugCable(END, 7),
     wiring.TurnOn(END, 7),
