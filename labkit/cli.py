@@ -90,6 +90,13 @@ def _volume(name: str) -> Command:
     return _container_command(name, "volumes")
 
 
+def build(args: argparse.Namespace) -> int:
+    """costruisce un'immagine da un Containerfile"""
+    from labkit.build.command import build as make
+
+    return make(args)
+
+
 def _print_json(value: object) -> None:
     import json
 
@@ -238,6 +245,7 @@ COMMANDS: dict[str, tuple[Callable[[Parser], None], Command, str]] = {
     "rm": (_options_of_rm, _container_command("rm"), "toglie container fermi"),
     "events": (arguments.events, _living("events"), "che cosa succede nel laboratorio, man mano"),
     "images": (image_arguments.images, _image("images"), "le immagini che ci sono già"),
+    "build": (image_arguments.build, build, build.__doc__ or ""),
     "pull": (image_arguments.pull, _image("pull"), "prende un'immagine da un registro"),
     "push": (image_arguments.push, _image("push"), "manda un'immagine a un registro"),
     "tag": (image_arguments.tag, _image("tag"), "dà un altro nome a un'immagine"),
@@ -369,7 +377,8 @@ def in_shell(sentence: str) -> str:
     """
     for pattern, spelling in _SPELLINGS:
         sentence = re.sub(pattern, spelling, sentence)
-    return " ".join(sentence.split())
+    # A picture of several lines (where a file is written badly) stays as it is.
+    return sentence if "\n" in sentence else " ".join(sentence.split())
 
 
 def _complain(sentence: str, code: int) -> int:

@@ -143,19 +143,22 @@ class Builder:
         if one.keyword in ("COPY", "ADD"):
             return self._copy(one, work, stage)
         if one.keyword == "ARG":
-            return self._commit(work, self._nop(work.scope.declare(one, work.env)), {})
+            return self._commit(work, self._nop(work, work.scope.declare(one, work.env)), {})
         found = changes.change(one, work.values, work.process, work.cmd_given)
         work.cmd_given |= one.keyword == "CMD"
         work.author = found.author or work.author
         if one.keyword == "WORKDIR":
             path = str(found.fields["WorkingDir"]).lstrip("/")
-            return self._commit(work, self._nop(found.text), found.fields, lambda: self._folder(work, path))
-        return self._commit(work, self._nop(found.text), found.fields)
+            return self._commit(
+                work, self._nop(work, found.text, found.fields), found.fields, lambda: self._folder(work, path)
+            )
+        return self._commit(work, self._nop(work, found.text, found.fields), found.fields)
 
     @staticmethod
-    def _nop(text: str) -> str:
-        # What Docker writes in the history for whatever is not a RUN.
-        return f"/bin/sh -c #(nop)  {text}"
+    def _nop(work: _Work, text: str, fields: Mapping[str, Any] | None = None) -> str:
+        """Ciò che Docker scrive nella storia per chi non è un RUN: con due spazi, se non tocca i file."""
+        space = " " if text.startswith(("COPY", "ADD", "WORKDIR")) else "  "
+        return f"{' '.join(changes.shell({**work.process, **(fields or {})}))} #(nop){space}{text}"
 
     def _run(self, one: Instruction, work: _Work) -> bool:
         command, stdin = _command(one, work.process)
@@ -183,8 +186,8 @@ class Builder:
         asked = copying.asked(
             one, work.values, work.process, self._origin(one, work, stage), self._context, self._now()
         )
-        text = self._nop(f"{one.keyword} {asked.summary} in {asked.target} ")
-        facts = [asked.owner, asked.mode]
+        text = self._nop(work, f"{one.keyword} {asked.summary} in {asked.written} ")
+        facts = [asked.mode]
 
         def layer() -> Layer | None:
             tar = copying.layer(asked, self._view(work.image), self._now(), self._options.epoch)

@@ -131,7 +131,7 @@ def _expose(asked: _Asked) -> Change:
         if not found or not 1 <= first <= last <= 65535:
             raise asked.wrong(f"«{text}» non è una porta.", "EXPOSE 80, EXPOSE 53/udp")
         ports |= {f"{port}/{(found[3] or 'tcp').lower()}": {} for port in range(first, last + 1)}
-    return Change("EXPOSE " + " ".join(texts), {"ExposedPorts": ports})
+    return Change("EXPOSE " + " ".join(sorted(texts)), {"ExposedPorts": ports})
 
 
 def _volume(asked: _Asked) -> Change:

@@ -29,22 +29,23 @@ from labkit.images.tar_header import BLOCK
 
 @dataclass(frozen=True)
 class Asked:
-    """Un COPY o un ADD con le variabili sostituite: che cosa, dove (con la barra in fondo se è scritta), di chi."""
+    """Un COPY o un ADD con le variabili sostituite: che cosa, dove (con la barra in fondo se c'era), di chi."""
 
     step: Instruction = field(repr=False)
     items: tuple[Item, ...]
     target: str
+    written: str
     owner: str
     mode: int | None
-    from_image: bool
 
     @property
     def summary(self) -> str:
         """Le cose copiate come le nomina Docker nella storia: ``file:``, ``dir:`` o ``multi:`` e l'impronta."""
+        flags = f"--chown={self.owner} " if self.owner else ""
         digests = [f"{'dir' if item.is_folder else 'file'}:{item.digest}" for item in self.items]
         if len(digests) == 1:
-            return digests[0]
-        return "multi:" + sources.combined(
+            return flags + digests[0]
+        return f"{flags}multi:" + sources.combined(
             [f"{item.name} {one}" for item, one in zip(self.items, digests, strict=True)]
         )
 
@@ -83,8 +84,8 @@ def asked(
         raise step.error("--chmod vuole i permessi in ottale.", "--chmod=755", flag)
     owner = step.flags.get("chown")
     return Asked(
-        step, tuple(items), path.rstrip("/") + ends or "/", step.expand(owner, values) if owner else "",
-        int(mode, 8) if mode else None, origin is not None,
+        step, tuple(items), path.rstrip("/") + ends or "/", target, step.expand(owner, values) if owner else "",
+        int(mode, 8) if mode else None,
     )  # fmt: skip
 
 

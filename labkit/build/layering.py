@@ -45,6 +45,9 @@ class Draft:
     def copy(self, item: Item, target: str, owner: Owner | None, mode: int | None) -> Iterator[bytes]:
         """I pezzi di tar di un :class:`Item` messo a ``target`` (già senza link)."""
         for thing in item.things():
+            if thing.kind == header.DIRECTORY and not thing.path:  # a new destination is a folder like any other
+                yield from self.folder(target, owner or Owner())
+                continue
             path = posixpath.join(target, thing.path) if thing.path else target
             whose = owner or Owner(thing.uid, thing.gid)
             bits = thing.mode if mode is None or thing.kind == header.SYMLINK else mode
@@ -88,8 +91,8 @@ class Draft:
         path = self._view.resolve(path) if is_folder else posixpath.join(self._view.resolve(folder), name)
         if is_folder:
             self._refuse_file(path)
-            if not path or (self._is_folder(path) and not thing.path):
-                return  # what is already there, and is only a destination, stays as it is
+            if not path:
+                return
         elif self._is_folder(path):
             raise ConflictError(f"«/{path}» nell'immagine è una cartella, e qui ci andrebbe un file.", f"/{path}/")
         yield from self._above(posixpath.dirname(path) if path else "", owner)

@@ -48,6 +48,19 @@ def tag(p: Parser) -> None:
     p.value("target", metavar="NOME", help="il nome in più")
 
 
+def build(p: Parser) -> None:
+    p.option("-t", "--tag", metavar="NOME", action="append", default=[], help="il nome dell'immagine (anche più d'uno)")
+    p.option("-f", "--file", metavar="FILE", default="", help="quale Containerfile (Containerfile, o Dockerfile)")
+    p.option("--build-arg", metavar="NOME=VALORE", action="append", default=[], help="il valore di un ARG")
+    p.option("--target", metavar="STADIO", default="", help="a quale stadio fermarsi (l'ultimo)")
+    p.option("--network", metavar="RETE", default="none", help="la rete dei RUN: none (predefinita) o bridge")
+    p.flag("--no-cache", help="rifà anche i passi già fatti")
+    p.flag("--pull", help="chiede al registro l'immagine di partenza, anche se c'è già")
+    p.flag("-q", "--quiet", help="scrive solo l'id dell'immagine")
+    p.option("--lab", metavar="ID", default="", help="in quale laboratorio (l'ultimo aperto)")
+    p.value("folder", metavar="CARTELLA", help="la cartella con il Containerfile e i file da copiare")
+
+
 def save(p: Parser) -> None:
     p.option("-o", "--output", metavar="FILE", default="", help="in quale file (l'uscita del comando)")
     p.value("names", metavar="IMMAGINE", nargs="+", help="le immagini")

@@ -113,13 +113,15 @@ class _Screen:
         return "".join(self.kept)
 
 
-def consume(channel: Channel, *, quiet: bool = False, raise_errors: bool = False) -> Result:
-    """Percorre un canale fino alla fine mostrando le uscite; torna il :class:`Result`.
+def consume(
+    channel: Channel, *, quiet: bool = False, raise_errors: bool = False, target: IO[str] | None = None
+) -> Result:
+    """Percorre un canale fino alla fine mostrando le uscite (tutte e due su ``target``, se c'è); torna il risultato.
 
     Un comando che non parte (126, 127) è un risultato, con la frase su stderr; Ctrl-C ferma il
     comando e non il laboratorio.
     """
-    out, err = _Screen(None if quiet else sys.stdout), _Screen(None if quiet else sys.stderr)
+    out, err = (_Screen(None if quiet else target or usual) for usual in (sys.stdout, sys.stderr))
     try:
         for stream, data in channel:
             (out if stream == "stdout" else err).feed(data)

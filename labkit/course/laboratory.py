@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import io
+import os
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal, overload
 
@@ -11,7 +13,9 @@ from labkit.client.console import Console
 from labkit.client.images import Show
 
 if TYPE_CHECKING:
+    from labkit.build.building import Teller
     from labkit.client.container import Container
+    from labkit.client.image import Image
     from labkit.widgets.boot_race import BootRace
     from labkit.widgets.console_view import ConsoleView
     from labkit.widgets.environment_diff import EnvironmentDiff
@@ -52,6 +56,43 @@ class Lab(lab.Lab):
         from labkit.widgets.console_view import ConsoleView  # only where there is something to show
 
         return ConsoleView(self._console, lambda: not self.closed)
+
+    def build(
+        self,
+        folder: str | os.PathLike[str],
+        tag: str | Sequence[str] = "",
+        file: str = "",
+        build_args: Mapping[str, str | None] | None = None,
+        target: str = "",
+        no_cache: bool = False,
+        network: str = "none",
+        pull: bool = False,
+        board: bool = False,
+        quiet: bool = False,
+    ) -> Image:
+        """Costruisce l'immagine di una cartella con un Containerfile, come ``docker build``.
+
+        ``file`` è il suo nome (``Containerfile``, o ``Dockerfile``); ``build_args`` i valori degli ``ARG``; ``target``
+        lo stadio a cui fermarsi; ``network="bridge"`` dà la rete ai RUN; ``no_cache`` rifà tutto; ``pull`` chiede al
+        registro l'immagine di partenza anche se c'è già. Con ``board=True`` i passi sono un disegno, se no righe
+        (nessuna con ``quiet``).
+        Con ``SOURCE_DATE_EPOCH`` (nell'ambiente o fra i ``build_args``) gli stessi file danno la stessa impronta.
+        Errori: :class:`~labkit.build.lines.ContainerfileError` se il file è scritto male, con il segno nel punto;
+        :class:`~labkit.build.steps.BuildError` se un passo fallisce: ``exit_code`` e ``output`` del suo programma.
+        """
+        from labkit.build.building import build
+        from labkit.build.telling import Printer
+        from labkit.build.workshop import LabWorkshop
+
+        teller: Teller = Printer(io.StringIO()) if quiet else Printer()
+        if board:
+            from labkit.course.building import Drawn
+
+            teller = Drawn()
+        return build(
+            self, lambda store: LabWorkshop(store, lambda: self), teller, folder, tag, file, build_args, target,
+            no_cache, network, pull,
+        )  # fmt: skip
 
     def race(self, *machines: str) -> BootRace:
         """La gara di partenza fra un processo, un container di questo laboratorio e una macchina virtuale.
