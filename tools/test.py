@@ -255,7 +255,8 @@ def main(arguments: list[str]) -> int:
         return subprocess.call([sys.executable, "-m", "pytest", *arguments], cwd=ROOT)
     mine = users.mode()
     if mine != "root":
-        return summary([run(part, users.RunAs({})) for part in plan(mine)], mine)
+        with course_images.shared():
+            return summary([run(part, users.RunAs({})) for part in plan(mine)], mine)
     with users.temporary() as people:
         # The parts below find the users made here instead of making their own.
         os.environ[users.GIVEN] = " ".join(f"{kind}={user.uid}" for kind, user in people.items())

@@ -11,7 +11,7 @@ from tests import users
 
 
 @pytest.fixture(scope="session")
-def run_as(request: pytest.FixtureRequest) -> Callable[..., subprocess.CompletedProcess[str]]:
+def run_as(request: pytest.FixtureRequest, course_seed: None) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Come ``run_as`` di tutti, ma un utente normale non salta la prova nel suo modo."""
     mine = users.mode()
     if mine == "root":

@@ -122,11 +122,21 @@ prepare() {
     say "fatto"
 }
 
+# Chi chiede solo una parola al server (la versione, le opzioni) non ha bisogno di un database.
+only_asks() {
+    for argument; do
+        case "$argument" in
+            -V | --version | '-?' | --help | --print-defaults) return 0 ;;
+        esac
+    done
+    return 1
+}
+
 case "${1-}" in
     -*) set -- mariadbd "$@" ;;
     mysqld) shift; set -- mariadbd "$@" ;;
 esac
-if [ "${1-}" = mariadbd ]; then
+if [ "${1-}" = mariadbd ] && ! only_asks "$@"; then
     shift
     mkdir -p "$DATA" /run/mysqld
     # Dove di utenti ce n'è uno solo, il server resta root: di quel container, non della macchina.
