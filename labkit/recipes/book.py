@@ -141,7 +141,6 @@ MARIADB = Recipe(
         "Entrypoint": ["docker-entrypoint.sh"],
         "Cmd": ["mariadbd"],
         "ExposedPorts": {"3306/tcp": {}},
-        "Volumes": {"/var/lib/mysql": {}},
     },
 )
 
