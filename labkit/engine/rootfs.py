@@ -237,8 +237,12 @@ class WriteIdentity(Operation):
         return {"hostname": f"{self.hostname}\n", "hosts": hosts, "resolv.conf": resolv}
 
     def execute(self, context: Context) -> None:
-        for name, text in self.files().items():
-            put(context.root, f"etc/{name}", text)
+        where = mounts.open_directory(context.root, "etc")
+        try:
+            for name, text in self.files().items():
+                _write_new(where, name, text)
+        finally:
+            os.close(where)
 
     def undo(self, context: Context) -> None:
         """Niente da fare: i file stanno nello strato del container, e spariscono con lui."""
@@ -249,16 +253,24 @@ def put(root: int, path: str, text: str) -> None:
     parent, _, name = path.rpartition("/")
     where = mounts.open_directory(root, parent or ".")
     try:
-        new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        try:
-            fd = os.open(name, new, 0o644, dir_fd=where)
-        except FileExistsError:  # never write through it: the image may have a symlink or a FIFO there
-            os.unlink(name, dir_fd=where)
-            fd = os.open(name, new, 0o644, dir_fd=where)
-        with open(fd, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        _write_new(where, name, text)
     finally:
         os.close(where)
+
+
+def _write_new(where: int, name: str, text: str) -> None:
+    new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        fd = os.open(name, new, 0o644, dir_fd=where)
+    except FileExistsError:  # never write through it: the image may have a symlink or a FIFO there
+        os.unlink(name, dir_fd=where)
+        fd = os.open(name, new, 0o644, dir_fd=where)
+    try:
+        data = memoryview(text.encode())
+        while data:
+            data = data[os.write(fd, data) :]
+    finally:
+        os.close(fd)
 
 
 #: Perché in un'immagine un percorso non può diventare un file.

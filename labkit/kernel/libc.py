@@ -237,8 +237,8 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
 
 def seccomp_load(program: bytes) -> None:
     """Carica un filtro seccomp: ``program`` è un vettore di ``struct sock_filter`` (seccomp(2))."""
-    code = ctypes.create_string_buffer(program, len(program))
-    fprog = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
+    code = ctypes.c_char_p(program)  # not a copy: the kernel reads these very bytes
+    fprog = struct.pack("@HP", len(program) // 8, ctypes.cast(code, ctypes.c_void_p).value)
     syscall("seccomp", SECCOMP_SET_MODE_FILTER, 0, fprog)
 
 

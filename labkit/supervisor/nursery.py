@@ -197,7 +197,7 @@ class Nursery:
         self._forget([unborn.place for unborn in unborns if unborn.place])
 
     def fill(self) -> bool:
-        """Ne fa nascere uno, se ne mancano: si chiama quando non c'è altro da fare. ``True`` se è nato.
+        """Ne fa nascere uno, se ne mancano: si chiama quando non c'è altro da fare. ``True`` se qualcuno sta nascendo.
 
         Chi sta diventando un container, e ha ancora il filo con il supervisore, ha la precedenza.
         """
@@ -210,7 +210,7 @@ class Nursery:
             elif self._expectation and len(self._expected) < self._count:
                 self._expected.append(self._expected_birth(self._expectation))
             else:
-                return False
+                return any(newborn.coming() for newborn in self._newborns)
         except (LabError, OSError):
             # No more processes, namespaces or addresses here: whoever asks for a container is told why. From now on,
             # for the life of this lab, nobody is born ahead.
