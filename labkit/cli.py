@@ -264,6 +264,8 @@ COMMANDS: dict[str, tuple[Callable[[Parser], None], Command, str]] = {
     "volume ls": (arguments.volume_ls, _volume("ls"), "i volumi, e chi li usa"),
     "volume inspect": (arguments.volumes, _volume("inspect"), "tutto di un volume, come JSON"),
     "volume rm": (arguments.volumes, _volume("rm"), "toglie volumi che nessuno usa, con i loro dati"),
+    "volume backup": (arguments.volume_file, _volume("backup"), "scrive in un tar ciò che c'è in un volume"),
+    "volume restore": (arguments.volume_file, _volume("restore"), "fa un volume nuovo da un tar"),
     "volume prune": (arguments.volume_prune, _volume("prune"), "toglie quelli senza nome che nessuno usa"),
     "network create": (network_arguments.create, _network("create"), "crea una rete"),
     "network ls": (network_arguments.listing, _network("ls"), "le reti, e chi c'è"),

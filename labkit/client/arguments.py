@@ -83,6 +83,12 @@ def volume_ls(p: Parser) -> None:
     p.flag("--json", help="come JSON, per un programma")
 
 
+def volume_file(p: Parser) -> None:
+    lab(p)
+    p.value("name", metavar="VOLUME", help="il volume")
+    p.value("file", metavar="FILE", nargs="?", default="-", help="un tar; «-», o niente, per i flussi del comando")
+
+
 def volume_prune(p: Parser) -> None:
     lab(p)
     p.flag("-a", "--all", help="anche quelli che hanno un nome")

@@ -63,23 +63,7 @@ class Contents:
 
     def export(self, path: str | os.PathLike[str] | BinaryIO) -> int:
         """Scrive in un file il tar della radice intera, senza volumi (``docker export``); torna i byte."""
-        channel = self.lab.wire.open("export", name=self.name)
-        if not isinstance(path, (str, os.PathLike)):
-            return sum(path.write(piece) for piece in _pieces(channel))
-        from labkit.images.disk import explained
-
-        final = os.path.abspath(os.fspath(path))
-        half = f"{os.path.dirname(final)}/.{os.path.basename(final)}.{os.urandom(4).hex()}"
-        with explained(f"scrivere «{final}»"):
-            try:
-                with open(half, "xb") as file:
-                    size = sum(file.write(piece) for piece in _pieces(channel))
-                os.rename(half, final)
-            except BaseException:
-                if os.path.exists(half):
-                    os.unlink(half)
-                raise
-        return size
+        return write_whole(self.lab.wire.open("export", name=self.name), path)
 
     def get_archive(self, path: str) -> tuple[Iterator[bytes], dict[str, Any]]:
         """Il tar, a pezzi, di un file o di una cartella, e che cos'è (``name size mode mtime linkTarget``).
@@ -104,30 +88,7 @@ class Contents:
         Si aggiunge a quello che c'è: un file con lo stesso nome è sostituito, una cartella è completata. Niente esce
         dalla radice del container, qualunque cosa dica l'archivio.
         """
-        channel = self.lab.wire.open("archive_put", name=self.name, path=path)
-        problem: list[BaseException] = []
-
-        def write() -> None:
-            try:
-                for piece in _chunks(data):
-                    if channel.closed:
-                        return
-                    channel.send(piece)
-                channel.close_stdin()
-            except LabError:
-                pass  # whoever was reading ended first, and says why
-            except BaseException as failure:  # noqa: BLE001  the source broke: it is told by whoever waits
-                problem.append(failure)
-                channel.interrupt("SIGKILL")
-
-        writer = threading.Thread(target=write, name="labkit-archivio", daemon=True)
-        writer.start()
-        try:
-            lost = channel.result
-        except LabError:
-            if problem:
-                raise problem[0] from None
-            raise
+        lost = send_all(self.lab.wire.open("archive_put", name=self.name, path=path), data)
         for why, count in lost.items():
             tell(f"In «{self.name}» mancano: {why} ({count}).")
 
@@ -252,3 +213,51 @@ def changed(process: Mapping[str, Any], lines: Sequence[str]) -> dict[str, Any]:
             env = dict(one.split("=", 1) for one in so_far.get("Env") or ())
             fields |= change(instruction(line), env, so_far, True).fields
     return fields
+
+
+def write_whole(channel: Channel, path: str | os.PathLike[str] | BinaryIO) -> int:
+    """Le uscite di un canale in un file, che compare solo quando è intero; torna i byte."""
+    if not isinstance(path, (str, os.PathLike)):
+        return sum(path.write(piece) for piece in _pieces(channel))
+    from labkit.images.disk import explained
+
+    final = os.path.abspath(os.fspath(path))
+    half = f"{os.path.dirname(final)}/.{os.path.basename(final)}.{os.urandom(4).hex()}"
+    with explained(f"scrivere «{final}»"):
+        try:
+            with open(half, "xb") as file:
+                size = sum(file.write(piece) for piece in _pieces(channel))
+            os.rename(half, final)
+        except BaseException:
+            if os.path.exists(half):
+                os.unlink(half)
+            raise
+    return size
+
+
+def send_all(channel: Channel, data: bytes | BinaryIO | Iterable[bytes]) -> dict[str, int]:
+    """Manda dei byte a chi li legge dall'altra parte del canale, e torna la sua risposta."""
+    problem: list[BaseException] = []
+
+    def write() -> None:
+        try:
+            for piece in _chunks(data):
+                if channel.closed:
+                    return
+                channel.send(piece)
+            channel.close_stdin()
+        except LabError:
+            pass  # whoever was reading ended first, and says why
+        except BaseException as failure:  # noqa: BLE001  the source broke: it is told by whoever waits
+            problem.append(failure)
+            channel.interrupt("SIGKILL")
+
+    writer = threading.Thread(target=write, name="labkit-archivio", daemon=True)
+    writer.start()
+    try:
+        answer: dict[str, int] = channel.result
+    except LabError:
+        if problem:
+            raise problem[0] from None
+        raise
+    return answer

@@ -7,17 +7,21 @@ dentro ci possono essere file di utenti che esistono solo là.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import html
 import json
+import os
 import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from labkit import rundir
-from labkit.errors import InvalidError, LabClosedError, LabError
+from labkit.backends.choice import tell
+from labkit.client.contents import send_all, write_whole
+from labkit.errors import InvalidError, LabClosedError, LabError, NotFoundError
 from labkit.limits import show_bytes
 from labkit.model import to_json
 from labkit.volumes import Volume, driver_refused
@@ -74,6 +78,22 @@ class Volumes:
     def prune(self, all: bool = False) -> list[str]:
         """Toglie i volumi senza nome che nessuno usa, con ``all`` anche quelli con un nome; torna quali."""
         return list(self._lab.wire.call("volume_prune", all=all)["names"])
+
+    def backup(self, name: str, path: str | os.PathLike[str] | BinaryIO) -> int:
+        """Scrive in un file il tar di ciò che c'è in un volume; torna i byte.
+
+        Se un programma intanto ci scrive, la copia può cogliere un file a metà: prima fermalo.
+        """
+        return write_whole(self._lab.wire.open("volume_backup", name=name), path)
+
+    def restore(self, name: str, path: str | os.PathLike[str] | BinaryIO) -> Volume:
+        """Fa un volume nuovo con dentro un tar (anche compresso): o c'è tutto, o il volume non c'è."""
+        with contextlib.ExitStack() as stack:
+            source = stack.enter_context(open(path, "rb")) if isinstance(path, (str, os.PathLike)) else path
+            lost = send_all(self._lab.wire.open("volume_restore", name=name), source)
+        for why, count in lost.items():
+            tell(f"Nel volume «{name}» mancano: {why} ({count}).")
+        return self.inspect(name)
 
     def __iter__(self) -> Iterator[Volume]:
         return iter(self.ls())
@@ -163,4 +183,23 @@ def prune(args: argparse.Namespace) -> int:
     with _some_lab(args.lab) as lab:
         answer = lab.wire.call("volume_prune", all=args.all)
     print("\n".join([*answer["names"], f"Liberati: {show_bytes(answer['freed'])}"]))
+    return 0
+
+
+def backup(args: argparse.Namespace) -> int:
+    """``labkit volume backup``: il tar in un file, o sullo stdout."""
+    with _some_lab(args.lab) as lab:
+        if args.file == "-":
+            Volumes(lab).backup(args.name, sys.stdout.buffer)
+        else:
+            print(f"{args.file}: {show_bytes(Volumes(lab).backup(args.name, args.file))}")
+    return 0
+
+
+def restore(args: argparse.Namespace) -> int:
+    """``labkit volume restore``: un volume nuovo da un tar, di un file o dallo stdin."""
+    if args.file != "-" and not os.path.isfile(args.file):
+        raise NotFoundError(f"Il file «{args.file}» non c'è.", f"labkit volume backup {args.name} {args.file}")
+    with _some_lab(args.lab) as lab:
+        print(Volumes(lab).restore(args.name, sys.stdin.buffer if args.file == "-" else args.file).name)
     return 0

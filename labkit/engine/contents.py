@@ -63,9 +63,9 @@ def layer(view: View, out: int) -> dict[str, int]:
             "parti da busybox, o da un'immagine (labkit images)",
         )
     for tree, one in _changes(view):
-        _pour(pack.diff(view.upper(tree), report, one), out)
+        pour(pack.diff(view.upper(tree), report, one), out)
         return dict(report.skipped)
-    _pour([bytes(1024)], out)
+    pour([bytes(1024)], out)
     return {}
 
 
@@ -92,8 +92,8 @@ def export(view: View, out: int, below: bool = False) -> dict[str, int]:
     """
     _mount(replace(view, folder="") if below else view, writable=False)
     report = pack.Packed()
-    _enter(view.mountpoint)
-    _pour(pack.tree("/", report), out)
+    enter(view.mountpoint)
+    pour(pack.tree("/", report), out)
     return dict(report.skipped)
 
 
@@ -109,7 +109,7 @@ def get(view: View, path: str, out: int, tell: Any) -> dict[str, int]:
     tell(stat={"name": os.fsdecode(name), "size": info.st_size, "mode": info.st_mode, "mtime": info.st_mtime,
                "linkTarget": link})  # fmt: skip
     report = pack.Packed()
-    _pour(pack.resource(exact, name, report), out)
+    pour(pack.resource(exact, name, report), out)
     return dict(report.skipped)
 
 
@@ -136,10 +136,10 @@ def put(view: View, path: str, source: BinaryIO) -> dict[str, int]:
 
 def _enter_root(view: View, *, writable: bool) -> None:
     if view.pid:
-        _enter(f"/proc/{view.pid}/root")
+        enter(f"/proc/{view.pid}/root")
         return
     _mount(view, writable=writable)
-    _enter(view.mountpoint)
+    enter(view.mountpoint)
 
 
 def _private_mounts() -> None:
@@ -162,13 +162,15 @@ def _mount(view: View, *, writable: bool) -> None:
         mounts.overlay(target, lowers if len(lowers) > 1 else (view.empty, *lowers), userxattr=view.userxattr)
 
 
-def _enter(root: str) -> None:
+def enter(root: str) -> None:
+    """Da qui in poi per questo processo non c'è altro che ``root`` (chroot(2)), e non può più importare niente."""
     os.chroot(root)
     os.chdir("/")
     sys.path.clear()  # no import may find a file of the image
 
 
-def _pour(pieces: Iterable[bytes], out: int) -> None:
+def pour(pieces: Iterable[bytes], out: int) -> None:
+    """Scrive i pezzi di un archivio; se chi li voleva se n'è andato è un errore, e non un segnale."""
     try:
         for piece in pieces:
             write_all(out, piece)

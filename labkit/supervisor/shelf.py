@@ -35,24 +35,37 @@ class Shelf:
         """Fa un volume, se non c'è già (come Docker); senza nome è anonimo. Torna il nome."""
         anonymous = not name
         name = check_name(name or os.urandom(32).hex())
-        if os.path.isdir(f"{self.root}/{name}"):
-            return name
+        if not os.path.isdir(f"{self.root}/{name}"):
+            self.finish(self.begin(labels, anonymous=anonymous), name)
+        return name
+
+    def begin(self, labels: Iterable[tuple[str, str]] = (), *, anonymous: bool = False, fresh: bool = True) -> str:
+        """Un volume senza nome, ancora di nessuno: torna la sua cartella; ``fresh`` se l'immagine lo può riempire."""
         os.makedirs(f"{self.root}/{_LOCKS}", mode=0o700, exist_ok=True)
         building = f"{self.root}/{_NEW}{os.urandom(6).hex()}"
         os.makedirs(f"{building}/{DATA}", mode=0o755)
         os.chmod(f"{building}/{DATA}", 0o755)
         facts = {"created_at": time.time(), "labels": [list(pair) for pair in labels], "anonymous": anonymous}
         _write(f"{building}/volume.json", json.dumps(facts).encode())
-        _write(f"{building}/{FRESH}", b"")
+        if fresh:
+            _write(f"{building}/{FRESH}", b"")
         _sync(building)
+        return building
+
+    def finish(self, building: str, name: str) -> bool:
+        """Gli dà il suo nome; ``False`` se intanto quel nome lo ha preso un altro."""
         try:
             os.rename(building, f"{self.root}/{name}")
-        except OSError:  # another laboratory was quicker
+        except OSError:
             remove_tree(building)
             if not os.path.isdir(f"{self.root}/{name}"):
                 raise
+            return False
         _sync(self.root)
-        return name
+        return True
+
+    def exists(self, name: str) -> bool:
+        return os.path.isdir(f"{self.root}/{check_name(name)}")
 
     def path(self, name: str) -> str:
         """La cartella di un volume che c'è."""

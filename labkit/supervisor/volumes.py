@@ -9,12 +9,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from labkit.engine.rootfs import remove_tree
-from labkit.errors import ConflictError, InvalidError, NotFoundError
+from labkit.engine.volumes import DATA
+from labkit.errors import ConflictError, InvalidError, LabError, NotFoundError
 from labkit.kernel import libc
 from labkit.model import ContainerSpec, to_json
 from labkit.supervisor.connection import Call
+from labkit.supervisor.errand import Errand
 from labkit.supervisor.loop import Loop
 from labkit.supervisor.shelf import Shelf, usage
+from labkit.supervisor.zygote import Stdio
 from labkit.volumes import Mount, Volume, check, driver_refused
 
 if TYPE_CHECKING:
@@ -161,10 +164,66 @@ def prune(server: Server, call: Call, all: bool = False) -> None:
     server.volumes.discard([*gone, *shelf.leftovers()], lambda: call.answer({"names": names, "freed": freed}))
 
 
+def backup(server: Server, call: Call, name: str) -> None:
+    """Il tar di un volume, sullo stdout."""
+    lock = server.volumes.shelf.hold(name)
+    data = f"{server.volumes.shelf.path(name)}/{DATA}"
+
+    def work(tell: Callable[..., None]) -> tuple[Any, int]:
+        from labkit.engine.backups import backup
+
+        return backup(data, 1), -1
+
+    def done(value: Any, fd: int) -> None:
+        os.close(lock)
+        _answer(call, value)
+
+    call.attach(Errand(server.loop, work, server.launcher.paths, call.event, done, stdio=_stdio(False)).task)
+
+
+def restore(server: Server, call: Call, name: str) -> None:
+    """Un volume nuovo, con dentro il tar che arriva dallo stdin: il nome lo prende solo quando c'è tutto."""
+    shelf = server.volumes.shelf
+    if shelf.exists(name):
+        raise ConflictError(f"Il volume «{name}» c'è già: una copia si rimette in un volume nuovo.",
+                            f"labkit volume rm {name}, oppure un altro nome")  # fmt: skip
+    building = shelf.begin(fresh=False)
+    owners = server.config["mode"] != "nosub"
+
+    def work(tell: Callable[..., None]) -> tuple[Any, int]:
+        from labkit.engine.backups import restore
+
+        with open(0, "rb") as source:
+            return restore(f"{building}/{DATA}", source, owners=owners), -1
+
+    def done(value: Any, fd: int) -> None:
+        if isinstance(value, LabError):
+            server.volumes.discard([building], lambda: call.fail(value))
+        elif shelf.finish(building, name):
+            call.answer(value)
+        else:
+            call.fail(ConflictError(f"Il volume «{name}» intanto lo ha fatto un altro.", "labkit volume ls"))
+
+    call.attach(Errand(server.loop, work, server.launcher.paths, call.event, done, stdio=_stdio(True)).task)
+
+
+def _stdio(stdin: bool) -> Stdio:
+    return Stdio(stdin=stdin, tty=False)
+
+
+def _answer(call: Call, value: Any) -> None:
+    if isinstance(value, LabError):
+        call.fail(value)
+    else:
+        call.answer(value)
+
+
 VOLUME_VERBS: dict[str, Callable[..., None]] = {
+    "volume_backup": backup,
     "volume_create": create,
     "volume_inspect": inspect,
     "volume_ls": ls,
     "volume_prune": prune,
+    "volume_restore": restore,
     "volume_rm": rm,
 }

@@ -131,6 +131,54 @@ def test_the_volumes_of_another_container(lab: Lab) -> None:
         sh(lab, "true", volumes_from="nessuno")
 
 
+# ---- backup and restore
+
+
+def test_a_volume_is_copied_and_made_again(lab: Lab, tmp_path: Path) -> None:
+    script = "mkdir /dati/sotto; echo uno > /dati/sotto/f; ln -s sotto/f /dati/link; chmod 640 /dati/sotto/f"
+    sh(lab, script, volumes="prova:/dati")
+    size = lab.volume.backup("prova", tmp_path / "prova.tar")
+    assert size == (tmp_path / "prova.tar").stat().st_size
+    restored = lab.volume.restore("copia", tmp_path / "prova.tar")
+    assert (restored.name, restored.busy) == ("copia", False)
+    assert sh(lab, "cat /dati/link; stat -c %a /dati/sotto/f", volumes="copia:/dati").output == "uno\n640\n"
+    with pytest.raises(ConflictError, match="c'è già"):
+        lab.volume.restore("copia", tmp_path / "prova.tar")
+
+
+def test_half_a_copy_makes_no_volume(lab: Lab, tmp_path: Path) -> None:
+    sh(lab, "head -c 300000 /dev/urandom > /dati/f", volumes="prova:/dati")
+    lab.volume.backup("prova", tmp_path / "prova.tar")
+    half = tmp_path / "metà.tar"
+    half.write_bytes((tmp_path / "prova.tar").read_bytes()[:100_000])
+    with pytest.raises(LabError):
+        lab.volume.restore("copia", half)
+    assert [volume.name for volume in lab.volume] == ["prova"]
+
+
+def test_an_archive_does_not_write_outside_its_volume(lab: Lab, tmp_path: Path) -> None:
+    import io
+    import tarfile
+
+    (tmp_path / "fuori").mkdir()
+    with tarfile.open(tmp_path / "cattivo.tar", "w") as archive:
+        for name, link in (("via", str(tmp_path / "fuori")), ("su", "../..")):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = tarfile.SYMTYPE, link
+            archive.addfile(member)
+        for name in ("via/x", "su/x", "../x"):
+            member = tarfile.TarInfo(name)
+            member.size = 1
+            archive.addfile(member, io.BytesIO(b"x"))
+    try:
+        lab.volume.restore("prova", tmp_path / "cattivo.tar")
+    except LabError:
+        pass
+    assert list((tmp_path / "fuori").iterdir()) == []
+    found = [str(path) for path in Path(os.environ["LABKIT_VOLUMES"]).rglob("x") if "_data" not in str(path)]
+    assert found == []
+
+
 # ---- folders of the machine
 
 
