@@ -1,4 +1,4 @@
-"""Il laboratorio di un notebook: quello vero, più console, gara, linea della vita, cruscotto, strati e confronti."""
+"""Il laboratorio di un notebook: quello vero, più console, gara, linea della vita, cruscotto, strati, pacchetti."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from labkit.widgets.image_stack import ImageStack
     from labkit.widgets.layer_explorer import LayerExplorer
     from labkit.widgets.life_line import LifeLine
+    from labkit.widgets.packet_table import PacketTable
 
 
 class Lab(lab.Lab):
@@ -141,6 +142,20 @@ class Lab(lab.Lab):
         from labkit.widgets.image_stack import ImageStack
 
         return ImageStack([self.image(name) for name in names])
+
+    def capture(
+        self, interface: str = "lab0", *, limit: int = 10_000, seconds: int = 600, snaplen: int = 2048
+    ) -> PacketTable:
+        """I pacchetti che passano su un'interfaccia del laboratorio, in una tabella che cresce mentre passano.
+
+        ``interface`` è un'interfaccia del laboratorio: ``"lab0"`` è il suo bridge, e ci passano quelli di tutti i
+        container. Finisce con ``stop()``, dopo ``limit`` pacchetti o ``seconds`` secondi; di ogni pacchetto si
+        tengono ``snaplen`` byte. ``save("rete.pcap")`` ne fa un file per Wireshark o tcpdump (packet(7)).
+        """
+        from labkit.client.capture import Capture
+        from labkit.widgets.packet_table import PacketTable
+
+        return PacketTable(self, Capture(self, interface, limit, seconds, snaplen))
 
     def _view(self) -> Show:
         try:

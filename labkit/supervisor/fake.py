@@ -201,6 +201,9 @@ class FakeLauncher:
     def leave_bridge(self, place: Placement) -> None:
         self.sandbox.release(place)
 
+    def capture(self, listener: socket.socket, limit: int, seconds: int, snaplen: int) -> Child:
+        raise BackendError("Il laboratorio finto non ha una rete da guardare.", "Lab(backend='direct')")
+
     def forward(self, listener: socket.socket, address: tuple[str, int]) -> int:
         """Tiene aperta la porta, senza rispondere a nessuno."""
         pid, pidfd = libc.clone3(0)

@@ -73,6 +73,7 @@ class Launcher(Protocol):
     ) -> Child: ...
     def join(self, plan: Plan, pidfd: int, *, stdin: bool, tty: bool) -> Child: ...
     def worker(self) -> Child: ...
+    def capture(self, listener: socket.socket, limit: int, seconds: int, snaplen: int) -> Child: ...
     def forward(self, listener: socket.socket, address: tuple[str, int]) -> int: ...
     def wirer(self) -> tuple[int, socket.socket]: ...
     def resolver(self) -> socket.socket | None: ...
@@ -303,6 +304,17 @@ class DirectLauncher:
     def leave_bridge(self, place: Placement) -> None:
         """Quel posto non è più sulla rete di tutti: il suo indirizzo torna libero."""
         self.sandbox.release(place)
+
+    def capture(self, listener: socket.socket, limit: int, seconds: int, snaplen: int) -> Child:
+        from labkit.supervisor.capture import collect
+
+        stdio = Stdio(stdin=False, tty=False)
+        pid, pidfd = libc.clone3(0)
+        if pid == 0:
+            clean_child(stdio, (listener.fileno(),))
+            collect(listener, limit, seconds, snaplen)
+        stdio.close_child()
+        return Child(pid, pidfd, stdio, listener)
 
     def forward(self, listener: socket.socket, address: tuple[str, int]) -> int:
         from labkit.supervisor.forward import Forwarder

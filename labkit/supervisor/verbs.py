@@ -17,6 +17,7 @@ from labkit.errors import InvalidError, LabError, NotFoundError
 from labkit.kernel import namespaces, procfs
 from labkit.model import NAMESPACES, to_json
 from labkit.supervisor.browsing import BROWSE_VERBS
+from labkit.supervisor.capture import CAPTURE_VERBS
 from labkit.supervisor.connection import Call
 from labkit.supervisor.contents import CONTENT_VERBS
 from labkit.supervisor.groups import GROUP_VERBS
@@ -235,6 +236,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "shutdown": shutdown,
     "top": top,
     **BROWSE_VERBS,
+    **CAPTURE_VERBS,
     **CONTENT_VERBS,
     **GROUP_VERBS,
     **LIFE_VERBS,
