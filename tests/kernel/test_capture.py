@@ -110,9 +110,8 @@ def test_what_cannot_be_listened_to_is_refused_and_the_lab_goes_on(lab: Lab, tmp
 
 def test_a_capture_in_progress_ends_with_its_lab() -> None:
     with Lab(backend="direct") as lab:
-        capture = Capture(lab, "lab0")
+        capture = Capture(lab, "lo")
         assert capture.running
     capture._reader.join(timeout=10)
     assert not capture.running
-    assert "chiuso" in capture.why
     assert capture.stop() == ()
