@@ -12,7 +12,7 @@ from typing import Any
 from labkit.backends import accel, initramfs, kernels, qemu
 from labkit.backends.base import SOURCE, Started, start_guard
 from labkit.backends.packages import Progress, silent
-from labkit.backends.uml import visible
+from labkit.backends.uml import images_folder, visible
 from labkit.errors import BackendError
 
 #: Il disco della macchina: un file della cartella del laboratorio, che muore con lei.
@@ -55,7 +55,7 @@ def machine(say: Progress = silent, only_kvm: bool = False) -> dict[str, Any]:
         "window": 0,
         "channel": initramfs.PORT,
         "modules": "",  # the initramfs has loaded them
-        "visible": visible([]),
+        "visible": visible([images_folder()]),
         "python": os.path.realpath(sys.executable),
         "source": SOURCE,
     }

@@ -68,14 +68,16 @@ def machine(binary: str, modules: str, memory: str = MEMORY) -> dict[str, Any]:
         "window": WINDOW,
         "channel": "/dev/ttyS0",
         "modules": modules,
-        "visible": visible([modules]),
+        "visible": visible([modules, images_folder()]),
         "python": os.path.realpath(sys.executable),
         "source": SOURCE,
     }
 
 
 def visible(extra: list[str]) -> list[str]:
-    """I percorsi dell'host che la macchina si tiene: i programmi, l'interprete, le librerie. Mai la casa di nessuno.
+    """I percorsi dell'host che la macchina si tiene: i programmi, l'interprete, le librerie, le immagini.
+
+    Mai la casa di nessuno: se le immagini stanno lì, c'è solo quella cartella.
 
     Vale per chi là dentro non è root, e per ogni container senza ``cap_add``. Il root della macchina può rimontare la
     radice: con UML (hostfs) legge e scrive tutto quello che può chi l'ha accesa, con QEMU (9p) al più legge.
@@ -88,6 +90,18 @@ def visible(extra: list[str]) -> list[str]:
         if os.path.exists(path) and not inside:
             chosen.append(path)
     return chosen
+
+
+def images_folder() -> str:
+    """La cartella delle immagini di questo utente: la macchina la legge, e gli strati li apre in casa sua."""
+    from labkit.images.store import default_root  # only who starts a machine pays for it
+
+    folder = os.path.realpath(default_root())
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    except OSError:  # the store says why, and how to have it, to whoever asks for an image
+        pass
+    return folder
 
 
 def executable_folder() -> str:

@@ -64,7 +64,7 @@ MAY_IMPORT = {
         "volumes",
     },
     "supervisor": {"engine", "images", "kernel", *BASE},
-    "backends": BASE,
+    "backends": {"images", *BASE},
     "draw": {"environment", "errors", "layers", "limits", "model", "packets", "policy"},
     "client": {"backends", "build", "draw", "images", *BASE},
     "build": {"client", "images", *BASE},

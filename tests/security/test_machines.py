@@ -14,6 +14,9 @@ import pytest
 
 from labkit import Lab
 from labkit.errors import BackendError
+from labkit.images.reference import parse
+from labkit.images.store import Store
+from tests.kernel.stored import base
 
 pytestmark = [
     pytest.mark.kernel,
@@ -38,8 +41,18 @@ def secret() -> Iterator[Path]:
         yield path
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """La cartella delle immagini di chi accende la macchina: è la sola cosa sua che deve vedere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LABKIT_IMAGES", str(tmp_path_factory.mktemp("immagini")))
+        store = Store()
+        store.put(base(), parse("prova:1"))
+        yield store
+
+
 @pytest.fixture(scope="module", params=["uml", "qemu"])
-def machine(request: pytest.FixtureRequest, secret: Path) -> Iterator[Lab]:
+def machine(request: pytest.FixtureRequest, secret: Path, store: Store) -> Iterator[Lab]:
     try:
         lab = Lab(request.param)
     except BackendError as problem:
@@ -61,8 +74,12 @@ def test_the_machine_does_not_see_the_files_of_who_has_switched_it_on(machine: L
     assert _ask(machine, "ls -A /home")[1] == ""
 
 
-def test_what_the_machine_sees_of_the_host_cannot_be_written(machine: Lab) -> None:
-    for folder in ("/usr", "/etc"):
+def test_a_container_of_the_machine_is_born_from_an_image_of_the_host(machine: Lab) -> None:
+    assert machine.run("prova:1", network="none", quiet=True).output == "nuovo"
+
+
+def test_what_the_machine_sees_of_the_host_cannot_be_written(machine: Lab, store: Store) -> None:
+    for folder in ("/usr", "/etc", store.root):
         code, said = _ask(machine, f"touch {folder}/labkit-prova")
         assert code != 0, said
         assert not Path(folder, "labkit-prova").exists()
