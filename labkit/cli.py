@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 
-from labkit.client import arguments, image_arguments, network_arguments
+from labkit.client import arguments, content_arguments, image_arguments, network_arguments
 from labkit.client.italian import Parser, natural, suggestion
 from labkit.errors import InvalidError, LabError
 from labkit.limits import LIMIT_NAMES
@@ -97,6 +97,10 @@ def build(args: argparse.Namespace) -> int:
     return make(args)
 
 
+def _content(name: str) -> Command:
+    return _container_command(name, "content_commands")
+
+
 def _print_json(value: object) -> None:
     import json
 
@@ -129,34 +133,12 @@ def _options_of_create(p: Parser) -> None:
     p.option("--cap-drop", metavar="NOME", action="append", default=[], help="toglie una capability")
     p.option("--pull", metavar="QUANDO", default="missing", help="quando scaricare l'immagine: missing, always, never")
     p.option("--platform", metavar="PIATTAFORMA", default="", help="per quale macchina è l'immagine (linux/arm64)")
-    _options_of_limits(p)
+    arguments.limits(p)
     arguments.mounts(p)
     arguments.living(p)
     arguments.lab(p)
     p.value("image", metavar="IMMAGINE", help="host, busybox, una cartella o un'immagine")
     p.value("command", metavar="COMANDO", nargs=argparse.REMAINDER, help="il programma e i suoi argomenti")
-
-
-def _options_of_limits(p: Parser) -> None:
-    p.option("-m", "--memory", metavar="BYTE", help="quanta memoria al massimo (64m, 1g)")
-    p.option("--memory-swap", metavar="BYTE", help="memoria e swap insieme (-1 senza limite)")
-    p.option("--cpus", metavar="NUMERO", help="quante CPU per volta (0.5)")
-    p.option("-c", "--cpu-shares", metavar="PESO", help="il peso quando le CPU non bastano (1024)")
-    p.option("--cpuset-cpus", metavar="CPU", help="su quali CPU (0-1, 0,3)")
-    p.option("--pids-limit", metavar="NUMERO", help="quanti processi e thread (-1 senza limite)")
-    p.option("--device-read-bps", metavar="DISCO:BYTE", action="append", help="byte al secondo letti da un disco")
-    p.option("--device-write-bps", metavar="DISCO:BYTE", action="append", help="byte al secondo scritti su un disco")
-
-
-def _options_of_update(p: Parser) -> None:
-    _options_of_limits(p)
-    arguments.names(p)
-
-
-def _options_of_stats(p: Parser) -> None:
-    p.flag("--no-stream", help="una volta sola, poi finisce")
-    arguments.lab(p)
-    p.value("names", metavar="NOME", nargs="*", help="i container (tutti quelli che girano)")
 
 
 def _options_of_exec(p: Parser) -> None:
@@ -231,14 +213,18 @@ COMMANDS: dict[str, tuple[Callable[[Parser], None], Command, str]] = {
     "logs": (arguments.logs, _living("logs"), "quello che un container ha scritto"),
     "top": (arguments.name, _living("top"), "i processi di un container"),
     "create": (_options_of_create, _living("create"), "crea un container senza avviarlo"),
+    "diff": (arguments.name, _content("diff"), "che cosa un container ha cambiato nei suoi file"),
+    "commit": (content_arguments.commit, _content("commit"), "fa un'immagine da un container"),
+    "export": (content_arguments.export, _content("export"), "la radice di un container in un tar"),
+    "cp": (content_arguments.cp, _content("cp"), "copia file fra un container e questa macchina"),
     "start": (arguments.start, _living("start"), "avvia un container creato o fermo"),
     "stop": (_options_of_stop, _container_command("stop"), "ferma con SIGTERM e, se non basta, con SIGKILL"),
     "restart": (arguments.restart, _living("restart"), "ferma e riavvia"),
     "kill": (_options_of_kill, _container_command("kill"), "manda un segnale"),
     "pause": (arguments.names, _container_command("pause", "accounting"), "ferma i processi dove sono"),
     "unpause": (arguments.names, _container_command("unpause", "accounting"), "li fa ripartire da dove erano"),
-    "update": (_options_of_update, _container_command("update", "accounting"), "cambia i limiti mentre gira"),
-    "stats": (_options_of_stats, _container_command("stats", "accounting"), "quanta memoria, CPU e disco usano adesso"),
+    "update": (arguments.update, _container_command("update", "accounting"), "cambia i limiti mentre gira"),
+    "stats": (arguments.stats, _container_command("stats", "accounting"), "quanta memoria, CPU e disco usano adesso"),
     "attach": (arguments.attach, _living("attach"), "si attacca a un programma che gira"),
     "wait": (arguments.names, _living("wait"), "aspetta che si fermi e scrive il codice di uscita"),
     "rename": (arguments.rename, _living("rename"), "cambia nome a un container"),

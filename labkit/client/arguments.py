@@ -115,6 +115,29 @@ def life(args: argparse.Namespace) -> dict[str, Any]:
     return wanted | dict(args.log_opt)
 
 
+def limits(p: Parser) -> None:
+    """I limiti, come li scrive docker."""
+    p.option("-m", "--memory", metavar="BYTE", help="quanta memoria al massimo (64m, 1g)")
+    p.option("--memory-swap", metavar="BYTE", help="memoria e swap insieme (-1 senza limite)")
+    p.option("--cpus", metavar="NUMERO", help="quante CPU per volta (0.5)")
+    p.option("-c", "--cpu-shares", metavar="PESO", help="il peso quando le CPU non bastano (1024)")
+    p.option("--cpuset-cpus", metavar="CPU", help="su quali CPU (0-1, 0,3)")
+    p.option("--pids-limit", metavar="NUMERO", help="quanti processi e thread (-1 senza limite)")
+    p.option("--device-read-bps", metavar="DISCO:BYTE", action="append", help="byte al secondo letti da un disco")
+    p.option("--device-write-bps", metavar="DISCO:BYTE", action="append", help="byte al secondo scritti su un disco")
+
+
+def update(p: Parser) -> None:
+    limits(p)
+    names(p)
+
+
+def stats(p: Parser) -> None:
+    p.flag("--no-stream", help="una volta sola, poi finisce")
+    lab(p)
+    p.value("names", metavar="NOME", nargs="*", help="i container (tutti quelli che girano)")
+
+
 def start(p: Parser) -> None:
     p.flag("-a", "--attach", help="mostra le uscite finché gira")
     p.flag("-i", "--interactive", help="manda al programma quello che scrivi")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from labkit.backends.choice import tell
 from labkit.client.table import Table
 from labkit.draw.words import clean
-from labkit.errors import InvalidError, LabError
+from labkit.errors import InvalidError, LabError, NotFoundError
 
 if TYPE_CHECKING:
     from labkit.client.image import Image
@@ -81,6 +81,17 @@ class Contents:
         if not stat:
             return iter(()), channel.result  # it raises
         return _pieces(channel, early), stat
+
+    def stat(self, path: str) -> dict[str, Any] | None:
+        """Che cos'è un file del container, come in :meth:`get_archive` ma attraverso i link; ``None`` se non c'è."""
+        channel = self.lab.wire.open("archive_get", name=self.name, path=f"{path}/", look=True)
+        try:
+            _ = channel.result
+        except NotFoundError:
+            if self.lab.wire.call("inspect", name=self.name):  # it raises: it is the container that is not there
+                return None
+        found: dict[str, Any] = channel.events[0]["stat"]
+        return found
 
     def put_archive(self, path: str, data: bytes | BinaryIO | Iterable[bytes]) -> None:
         """Apre un tar (anche compresso) nella cartella ``path`` del container, che deve esserci.

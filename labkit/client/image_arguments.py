@@ -10,7 +10,8 @@ import argparse
 from labkit.client.italian import Parser, natural
 
 
-def _flag_value(text: str) -> bool:
+def flag_value(text: str) -> bool:
+    """``true`` o ``false``, come li scrive chi usa docker."""
     if text not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"vuole true o false, non «{text}»")
     return text == "true"
@@ -18,7 +19,7 @@ def _flag_value(text: str) -> bool:
 
 def _travelling(p: Parser) -> None:
     p.flag("-q", "--quiet", help="non mostra i pezzi mentre viaggiano")
-    p.option("--tls-verify", metavar="true|false", type=_flag_value, default=True,
+    p.option("--tls-verify", metavar="true|false", type=flag_value, default=True,
              help="false: il registro è quello di una classe, e parla in chiaro")  # fmt: skip
 
 

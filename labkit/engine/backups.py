@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from labkit.engine.contents import enter, pour
 from labkit.images import pack
-from labkit.images.compression import ready
+from labkit.images.compression import pieces, ready
 from labkit.images.unpack import OWNERS, extract
 
 
@@ -26,5 +26,5 @@ def restore(folder: str, source: BinaryIO, *, owners: bool) -> dict[str, int]:
     """Mette in ``folder``, vuota, il contenuto di un tar (anche compresso); torna ciò che qui non si può avere."""
     ready()
     enter(folder)
-    done = extract(source, "/", "/", owners)
+    done = extract(pieces(source), "/", "/", owners)
     return {why: count for why, count in done.skipped.items() if why == OWNERS}

@@ -20,7 +20,7 @@ from labkit.errors import InvalidError, LabError, NotFoundError
 from labkit.images import pack
 from labkit.images.blobs import write_all
 from labkit.images.changes import Changes, changes
-from labkit.images.compression import ready
+from labkit.images.compression import pieces, ready
 from labkit.images.unpack import OWNERS, extract
 from labkit.kernel import libc, mounts
 
@@ -98,7 +98,10 @@ def export(view: View, out: int, below: bool = False) -> dict[str, int]:
 
 
 def get(view: View, path: str, out: int, tell: Any) -> dict[str, int]:
-    """Scrive su ``out`` il tar di un file o di una cartella (``docker cp``); prima dice che cos'è con ``tell``."""
+    """Scrive su ``out`` il tar di un file o di una cartella (``docker cp``); prima dice che cos'è con ``tell``.
+
+    Con ``out`` negativo lo dice soltanto.
+    """
     _enter_root(view, writable=False)
     name, exact = _named(path)
     try:
@@ -109,6 +112,8 @@ def get(view: View, path: str, out: int, tell: Any) -> dict[str, int]:
     tell(stat={"name": os.fsdecode(name), "size": info.st_size, "mode": info.st_mode, "mtime": info.st_mtime,
                "linkTarget": link})  # fmt: skip
     report = pack.Packed()
+    if out < 0:
+        return {}
     pour(pack.resource(exact, name, report), out)
     return dict(report.skipped)
 
@@ -130,7 +135,7 @@ def put(view: View, path: str, source: BinaryIO) -> dict[str, int]:
     if not os.path.isdir(plain):
         why = "non è una cartella" if os.path.lexists(plain) else "non c'è"
         raise NotFoundError(f"Nel container «{path}» {why}: un archivio si apre in una cartella.", "mkdir prima")
-    done = extract(source, "/", plain, view.owners)
+    done = extract(pieces(source), "/", plain, view.owners)
     return {why: count for why, count in done.skipped.items() if why == OWNERS}
 
 

@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
@@ -50,13 +50,14 @@ class Options:
 
     ``owners``: se dare a ogni file il suo proprietario; senza subuid esiste un utente solo e non si può.
     ``below``: le cartelle degli strati di sotto, dall'alto, da cui prendere i permessi di una cartella che
-    lo strato nomina senza descriverla. ``under``: la cartella da cui valgono i nomi, se l'archivio non è uno strato.
+    lo strato nomina senza descriverla. ``under`` e ``instead`` sono di :func:`extract`.
     """
 
     whiteouts: Whiteouts = field(default_factory=OverlayWhiteouts)
     owners: bool = True
     below: tuple[str, ...] = ()
     under: tuple[bytes, ...] = ()
+    instead: tuple[bytes, ...] | None = None
     limits: Limits = field(default_factory=Limits)
 
 
@@ -85,14 +86,17 @@ def unpack(blob: BinaryIO, target: str, digest: Digest, diff_id: DiffID, options
     return done
 
 
-def extract(source: BinaryIO, root: str, under: str, owners: bool = True) -> Unpacked:
-    """Mette nella cartella ``under`` di ``root`` il contenuto di un tar (anche compresso), come ``docker cp``.
+def extract(
+    source: Iterable[bytes], root: str, under: str, owners: bool = True, instead: tuple[bytes, ...] | None = None
+) -> Unpacked:
+    """Mette nella cartella ``under`` di ``root`` il contenuto di un tar (anche compresso, a pezzi), come ``docker cp``.
 
     Si aggiunge a quello che c'è; un link che c'è già si segue, senza uscire da ``root``. Nessun nome vuol dire
-    «cancellato». Errori come :func:`unpack`; quello che è già scritto resta.
+    «cancellato». ``instead`` prende il posto del primo pezzo di ogni nome. Errori come :func:`unpack`; quello che è
+    già scritto resta.
     """
-    options = Options(NoWhiteouts(), owners, under=tuple(parts(os.fsencode(under))))
-    with ahead(bounded(decompressed(pieces(source)), options.limits)) as inflated:
+    options = Options(NoWhiteouts(), owners, under=tuple(parts(os.fsencode(under))), instead=instead)
+    with ahead(bounded(decompressed(source), options.limits)) as inflated:
         unpacker = _Unpacker(root, TarReader(inflated), options)
         try:
             return unpacker.run()
@@ -187,7 +191,10 @@ class _Unpacker:
     def _meaning(self, name: bytes) -> tuple[str, list[bytes]]:
         if self._whiteouts.layer:
             return split(parts(name))
-        return "file", [*self._options.under, *parts(name)]
+        found, instead = parts(name), self._options.instead
+        if instead is not None:
+            found[:1] = instead
+        return "file", [*self._options.under, *found]
 
     def _skip(self, why: str) -> None:
         self._done.skipped[why] += 1

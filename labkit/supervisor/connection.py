@@ -142,6 +142,7 @@ class Connection:
         self._closed = closed
         self._decoder = Decoder()
         self._out = bytearray()
+        self._dismissed = False
         self._drained: list[Callable[[], None]] = []
         sock.setblocking(False)
         loop.read(sock.fileno(), self._readable)
@@ -184,6 +185,9 @@ class Connection:
         del self._out[:sent]
         if not self._out:
             self.loop.stop_writing(fd)
+            if self._dismissed:
+                self.close()
+                return
         if len(self._out) < _LOW:
             callbacks, self._drained = self._drained, []
             for callback in callbacks:
@@ -203,11 +207,18 @@ class Connection:
             for frame in self._decoder.feed(data):
                 self._receive(frame)
         except ProtocolError as problem:
-            self.send(pack_json(Kind.ERR, 0, problem.to_dict()))
-            self.close()
+            self._dismiss(problem)
         except Exception:
             self.close()  # deaf from here on: better that the client knows
             raise
+
+    def _dismiss(self, problem: ProtocolError) -> None:
+        """Chi non parla la lingua lo sa, dopo quello che aspettava già di partire; poi la presa si chiude."""
+        self.loop.pause(self.sock.fileno())
+        self.send(pack_json(Kind.ERR, 0, problem.to_dict()))
+        self._dismissed = True
+        if not self._out:
+            self.close()
 
     def _receive(self, frame: Frame) -> None:
         if frame.kind == Kind.CALL:

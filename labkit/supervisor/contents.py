@@ -69,15 +69,15 @@ def export(server: Server, call: Call, name: str, below: bool = False) -> None:
     _send(server, call, container, work, call.answer, streams=True)
 
 
-def archive_get(server: Server, call: Call, name: str, path: str) -> None:
-    """Il tar di un file o di una cartella, sullo stdout; un evento ``stat`` dice che cos'è."""
+def archive_get(server: Server, call: Call, name: str, path: str, look: bool = False) -> None:
+    """Il tar di un file o di una cartella, sullo stdout; un evento ``stat`` dice che cos'è (con ``look``, e basta)."""
     container = server.state.container(name)
     wanted = _path(path)
 
     def work(view: View, tell: Callable[..., None]) -> Any:
         from labkit.engine.contents import get
 
-        return get(view, wanted, 1, tell)
+        return get(view, wanted, -1 if look else 1, tell)
 
     _send(server, call, container, work, call.answer, streams=True)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -339,3 +341,62 @@ def test_owners_go_and_come_back_the_same(lab: Lab) -> None:
     with tarfile.open(fileobj=io.BytesIO(got(container, "/m"))) as archive:
         assert [(m.name, m.uid, m.gid, m.mode) for m in archive][:2] == [("m", 33, 7, 0o755), ("m/x", 33, 9, 0o4711)]
         assert archive.getmember("m/y").linkname == "m/x"
+
+
+# ---- the commands
+
+
+def labkit(lab: Lab, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "labkit", words[0], "--lab", lab.id, *words[1:]]
+    return subprocess.run(command, input=stdin, capture_output=True, timeout=30)
+
+
+@pytest.mark.once
+def test_the_commands_are_those_of_docker(lab: Lab, store: Store, tmp_path: Path) -> None:
+    name = running(lab, "rm /etc/nuovo").name
+    assert labkit(lab, "diff", name).stdout.decode().splitlines() == ["C /etc", "D /etc/nuovo"]
+    made = labkit(lab, "commit", "-c", 'CMD ["cat", "/etc/passwd"]', "-m", "prova", name, "comando:1")
+    assert made.stdout.decode().strip() == store.image("comando:1").id
+    whole = labkit(lab, "export", name)
+    assert "bin/busybox" in names(whole.stdout)
+    assert labkit(lab, "export", "-o", str(tmp_path / "r.tar"), name).stdout == b""
+    assert (tmp_path / "r.tar").stat().st_size == len(whole.stdout)
+    wrong = labkit(lab, "cp", str(tmp_path), str(tmp_path))
+    assert wrong.returncode
+    assert "è di un container" in wrong.stderr.decode()
+
+
+@pytest.mark.once
+def test_cp_names_what_it_copies_as_docker_does(lab: Lab, tmp_path: Path) -> None:
+    container = running(lab, "mkdir /c; echo due > /c/due; busybox ln -s c/due /l")
+    here = tmp_path / "qui"
+    (here / "d").mkdir(parents=True)
+    (here / "d" / "uno").write_text("uno")
+    for words in (
+        (f"{here}/d/uno", f"{container.name}:/c"), (f"{here}/d/uno", f"{container.name}:/c/rinominato"),
+        (f"{here}/d", f"{container.name}:/c"), (f"{here}/d", f"{container.name}:/nuova"),
+        (f"{here}/d/.", f"{container.name}:/c"), (f"{container.name}:/c/due", str(here)),
+        (f"{container.name}:/c/due", f"{here}/tre"), (f"{container.name}:/c", str(here)),
+        (f"{container.name}:/c", f"{here}/copia"), (f"{container.name}:/c/.", f"{here}/d"),
+        (f"{container.name}:/l", str(here)), ("-L", f"{container.name}:/l", f"{here}/seguito"),
+    ):  # fmt: skip
+        done = labkit(lab, "cp", *words)
+        assert done.returncode == 0, (words, done.stderr)
+    found = container.exec(["ls", "/c", "/c/d", "/nuova"], quiet=True).output.split()
+    assert found == ["/c:", "d", "due", "rinominato", "uno", "/c/d:", "uno", "/nuova:", "uno"]
+    assert sorted(os.listdir(here)) == ["c", "copia", "d", "due", "l", "seguito", "tre"]
+    assert sorted(os.listdir(here / "d")) == sorted(os.listdir(here / "c")) == ["d", "due", "rinominato", "uno"]
+    assert os.readlink(here / "l") == "c/due"
+    assert (here / "seguito").read_text() == (here / "tre").read_text() == "due\n"
+    assert container.exec(["stat", "-c", "%u", "/c/uno"], quiet=True).output == "0\n"
+    for words in ((f"{here}/manca", f"{container.name}:/c"), (f"{here}/d", f"{container.name}:/c/due"),
+                  (f"{here}/due", f"{container.name}:/manca/"), (f"{container.name}:/manca", str(here))):  # fmt: skip
+        assert labkit(lab, "cp", *words).returncode
+
+
+@pytest.mark.once
+def test_cp_takes_and_gives_an_archive(lab: Lab) -> None:
+    container = lab.create("prova:1")
+    done = labkit(lab, "cp", "-", f"{container.name}:/dati", stdin=tar(entry("a", b"a", **ROOT)))
+    assert done.returncode == 0, done.stderr
+    assert content(labkit(lab, "cp", f"{container.name}:/dati/a", "-").stdout, "a") == b"a"
