@@ -16,19 +16,21 @@ from tests import course_images as course
 from tests import leaks, machine, report, users
 
 _RUN = pytest.StashKey[str]()
-_VOLUMES = pytest.StashKey[str]()
+_LASTING = pytest.StashKey[str]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     # Every test process has its own folder of laboratories: what is in it, or carries its name, is ours.
     config.stash[_RUN] = os.environ["LABKIT_RUN"] = tempfile.mkdtemp(prefix="lk-")
-    # And its own volumes, which are made to outlive a laboratory.
-    os.environ["LABKIT_VOLUMES"] = config.stash[_VOLUMES] = tempfile.mkdtemp(prefix="lk-volumes-")
+    # And its own images, volumes and registry, which are made to outlive a laboratory: nothing is ours in them.
+    config.stash[_LASTING] = tempfile.mkdtemp(prefix="lk-lasting-")
+    for name in ("images", "registry", "volumes"):
+        os.environ[f"LABKIT_{name.upper()}"] = f"{config.stash[_LASTING]}/{name}"
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(config.stash[_RUN], ignore_errors=True)
-    shutil.rmtree(config.stash[_VOLUMES], ignore_errors=True)
+    shutil.rmtree(config.stash[_LASTING], ignore_errors=True)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:

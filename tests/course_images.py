@@ -16,12 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from labkit.images.archive import load, save
-from labkit.images.store import Store
+from labkit.images.store import Store, default_root
 from labkit.recipes.book import RECIPES
 from labkit.recipes.making import make
 
 #: The folder with the seed: the driver makes it once and tells the processes that it starts.
 SEED = "LABKIT_TEST_IMAGES"
+#: The images of whoever tries the course, read before the tests have a folder of their own.
+MINE = default_root()
 
 
 @contextmanager
@@ -30,7 +32,7 @@ def shared() -> Iterator[None]:
     if SEED in os.environ:
         yield
         return
-    mine = Store()
+    mine = Store(MINE)
     make(mine, say=functools.partial(print, flush=True))
     folder = Path(tempfile.mkdtemp(prefix="lk-images-"))
     try:

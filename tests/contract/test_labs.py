@@ -44,10 +44,6 @@ def test_a_lab_says_who_it_is(lab: Lab, backend: str) -> None:
     assert all(isinstance(feature, Feature) and feature.key == key for key, feature in lab.features.items())
 
 
-def test_the_images_that_need_no_download_have_a_name(lab: Lab) -> None:
-    assert lab.images() == ["busybox", "host"]
-
-
 def test_what_is_asked_outside_is_not_asked_to_a_container(lab: Lab) -> None:
     assert lab.outside("echo due parole") == "due parole\n"
     seen = lab.outside(["readlink", "/proc/self/ns/pid"]).strip()
@@ -104,7 +100,6 @@ AFTER: dict[str, Callable[[Lab], object]] = {
     "plan": lambda lab: lab.plan("busybox", "true"),
     "ps": lambda lab: lab.ps(),
     "container": lambda lab: lab.container("web"),
-    "images": lambda lab: lab.images(),
     "rootfs": lambda lab: lab.rootfs("busybox"),
     "process": lambda lab: lab.process(),
     "namespaces": lambda lab: lab.namespaces(),

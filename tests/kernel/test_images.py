@@ -267,8 +267,8 @@ def test_two_threads_and_many_images_at_once(lab: Lab, store: Store) -> None:
 def test_a_volume_that_the_image_declares_is_there_unless_another_is(lab: Lab, store: Store) -> None:
     name = variant(store, "volumi:1", Cmd=["sleep", "60"], Volumes={"/dati": {}})
     container = lab.run(name, detach=True)
-    (volume,) = lab.volume
-    assert (volume.anonymous, volume.used_by) == (True, (container.name,))
+    (volume,) = (one for one in lab.volume if container.name in one.used_by)
+    assert volume.anonymous
     assert container.exec(["cat", "/dati/suo"], quiet=True).output == "suo", (
         "it is filled with what the image has there"
     )
@@ -276,5 +276,5 @@ def test_a_volume_that_the_image_declares_is_there_unless_another_is(lab: Lab, s
     assert {volume.name for volume in lab.volume if other.name in volume.used_by} == {"prova"}
     for one in (container, other):
         one.rm(force=True, volumes=True)
-    assert [volume.name for volume in lab.volume] == ["prova"]
+    assert volume.name not in [one.name for one in lab.volume]
     lab.volume.rm("prova")
