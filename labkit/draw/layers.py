@@ -78,7 +78,7 @@ def meaning(entry: Entry, view: LayerView) -> str:
     >>> meaning(Entry("a", "file", 0, (1,)), LayerView(("strato scrivibile", "immagine busybox"), ()))
     'cambiato: nasconde quello dello strato 1'
     """
-    under = listing([str(number(view, layer)) for layer in entry.below[:3]])
+    under = listing([*(str(number(view, layer)) for layer in entry.below[:3]), *(["altri"] if entry.below[3:] else [])])
     where = f"{'dello strato' if len(entry.below) == 1 else 'degli strati'} {under}"
     if entry.gone:
         return f"cancellato (whiteout): nasconde quello {where}" if entry.below else "cancellato (whiteout)"

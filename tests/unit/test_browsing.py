@@ -48,6 +48,7 @@ def test_a_name_belongs_to_the_highest_layer_that_has_it(place: Path) -> None:
     (place / "alto" / "due").write_text("aa")
     (place / "root.upper" / "tre").write_text("ccc")
     root = look(place)["/"]
+    assert look(place).layers == ("strato scrivibile", "immagine, strato 2", "immagine, strato 1")
     assert root["solo"] == Entry("solo", "file", 2, size=1)
     assert root["due"] == Entry("due", "file", 1, (2,), size=2)
     assert root["tre"] == Entry("tre", "file", 0, size=3)

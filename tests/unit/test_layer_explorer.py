@@ -59,6 +59,7 @@ def test_a_tree_too_long_says_how_much_is_missing() -> None:
     ("entry", "words"),
     [
         (Entry("a", "file", 0, (1, 2)), "cambiato: nasconde quello degli strati 2 e 1"),
+        (Entry("a", "folder", 0, (1, 2, 2, 2)), "unita a quella degli strati 2, 1, 1 e altri"),
         (Entry("a", "file", 0), "nuovo: c'è solo qui"),
         (Entry("a", "folder", 0), "nuova: c'è solo qui"),
         (Entry("a", "file", 1, (2,)), "preso da qui: nasconde quello dello strato 1"),
