@@ -226,6 +226,12 @@ class Lab(Images, WithNetworks):
         """Il conto di ogni container che gira, adesso: memoria, CPU, processi, dischi (come ``docker stats``)."""
         return [Stats.from_json(row) for row in self.wire.call("stats")]
 
+    def prune_images(self) -> int:
+        """Toglie le immagini senza nome, e gli strati spacchettati di quelle che non ci sono più; torna i byte."""
+        freed = super().prune_images()
+        self.wire.call("layers_prune", store=os.path.realpath(self.store.root))
+        return freed
+
     def rootfs(self, image: str) -> str:
         """La cartella, vista dai processi del laboratorio, con lo strato più basso di un'immagine."""
         name = named(image)

@@ -10,12 +10,14 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from labkit.engine.rootfs import ImageRoot, Tree
-from labkit.errors import InvalidError
+from labkit.errors import InvalidError, LabError
 from labkit.images.descriptor import Descriptor, Platform
+from labkit.images.digest import ChainID
 from labkit.images.image import Image, Layer
 from labkit.images.layers import Layers, Unpacking
 from labkit.images.store import Store
@@ -47,9 +49,7 @@ class Source:
 
     def read(self) -> tuple[Store, Image]:
         """La cartella aperta, e l'immagine con i documenti controllati."""
-        if not os.path.isdir(self.store):
-            raise InvalidError(f"Il laboratorio non vede la cartella delle immagini «{self.store}».", "lab = Lab()")
-        store = Store(self.store)
+        store = _existing(self.store)
         image = store.image(self.descriptor, self.platform)
         if image.config.os != "linux":
             raise InvalidError(f"L'immagine «{self.name}» è per {image.config.platform}: qui c'è Linux.")
@@ -65,9 +65,7 @@ def unpack(
     ``folder`` se là non si può scrivere. ``tell`` sente ogni strato prima che cominci: numero, quanti sono, quale.
     """
     store, image = source.read()
-    shared = mode != "vm" and os.access(store.root, os.W_OK)
-    how = Unpacking(kind(mode), owners=mode != "nosub", userxattr=mode != "vm")
-    layers = Layers(store, how, "" if shared else folder)
+    layers = opened(store, mode, folder)
     ready, lock = layers.hold(image, lambda number, layer: tell(number, len(image.layers), layer))
     lowers = tuple(one.folder for one in reversed(ready))
     if not lowers:  # FROM scratch: overlay wants something to be under
@@ -79,6 +77,31 @@ def unpack(
     del skipped[DEVICES]
     losses = (f"Dell'immagine «{source.name}» mancano: {what} ({count})." for what, count in sorted(skipped.items()))
     return describe(source.name, image, lowers, tuple(losses)), lock
+
+
+def _existing(root: str) -> Store:
+    """La cartella delle immagini ``root``, che deve esserci già: da qui non se ne fanno."""
+    if not os.path.isfile(f"{root}/oci-layout"):
+        raise InvalidError(f"Il laboratorio non vede la cartella delle immagini «{root}».", "lab = Lab()")
+    return Store(root)
+
+
+def opened(store: Store, mode: str, folder: str) -> Layers:
+    """Gli strati spacchettati che un laboratorio di quel modo usa: accanto alle immagini, se là può scrivere."""
+    shared = mode != "vm" and os.access(store.root, os.W_OK)
+    return Layers(
+        store, Unpacking(kind(mode), owners=mode != "nosub", userxattr=mode != "vm"), "" if shared else folder
+    )
+
+
+def prune(root: str, mode: str, folder: str) -> int:
+    """Toglie gli strati spacchettati che nessuno usa e che nessuna immagine di ``root`` ha più; torna quanti."""
+    store = _existing(root)
+    keep: list[ChainID] = []
+    for one in store.images():
+        with suppress(LabError):  # damaged, or for another kind of machine: what it had can be made again
+            keep += store.image(one.descriptor).chain_ids
+    return opened(store, mode, folder).prune(keep)
 
 
 def kind(mode: str) -> str:

@@ -123,6 +123,9 @@ class FakeLauncher:
     def unpack(self, stored: Stored) -> Work:
         return unpacking.pretended(stored)
 
+    def prune(self, store: str) -> Work:
+        return lambda tell: (0, -1)  # nothing was unpacked
+
     def view(self, image: ImageRoot, folder: str, pid: int) -> View:
         raise BackendError("Nel laboratorio finto i container non hanno file.", "Lab(backend='direct')")
 

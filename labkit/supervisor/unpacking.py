@@ -99,6 +99,34 @@ def direct(stored: Stored, mode: str, folder: str) -> Work:
     return work
 
 
+def pruning(root: str, mode: str, folder: str) -> Work:
+    """Il lavoro di chi fa pulizia fra gli strati spacchettati (:func:`labkit.engine.stored.prune`)."""
+
+    def work(tell: Callable[..., None]) -> tuple[Any, int]:
+        from labkit.engine.stored import prune
+
+        return prune(root, mode, folder), -1
+
+    return work
+
+
+def layers_prune(server: Server, call: Call, store: str) -> None:
+    """Toglie gli strati spacchettati di immagini che in ``store`` non ci sono più, se nessuno li usa; dice quanti."""
+    if not isinstance(store, str) or not store.startswith("/") or "\0" in store:
+        raise InvalidError("Ci vuole la cartella delle immagini.", "lab.prune_images()")
+
+    def done(value: Any, fd: int) -> None:
+        if isinstance(value, LabError):
+            call.fail(value)
+        else:
+            call.answer(value)
+
+    Errand(server.loop, server.launcher.prune(store), server.launcher.paths, lambda message: None, done)
+
+
+LAYER_VERBS: dict[str, Callable[..., None]] = {"layers_prune": layers_prune}
+
+
 def pretended(stored: Stored) -> Work:
     """Il lavoro del motore finto: legge la configurazione, e non spacchetta niente."""
 

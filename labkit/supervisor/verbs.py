@@ -29,7 +29,7 @@ from labkit.supervisor.processes import PROCESS_VERBS
 from labkit.supervisor.records import RECORD_VERBS
 from labkit.supervisor.stepping import PLAN_VERBS
 from labkit.supervisor.task import Task
-from labkit.supervisor.unpacking import Stored
+from labkit.supervisor.unpacking import LAYER_VERBS, Stored
 from labkit.supervisor.volumes import VOLUME_VERBS
 
 if TYPE_CHECKING:
@@ -239,6 +239,7 @@ VERBS: dict[str, Callable[..., None]] = {
     **CAPTURE_VERBS,
     **CONTENT_VERBS,
     **GROUP_VERBS,
+    **LAYER_VERBS,
     **LIFE_VERBS,
     **NETWORK_VERBS,
     **PLAN_VERBS,

@@ -21,10 +21,10 @@ from labkit.supervisor.verbs import VERBS
 #: Aggiungere un verbo è dare un potere a chi sta sul filo: si fa apposta, anche qui.
 _TABLE = """
 archive_get archive_put attach browse capture create detach diff events exec export hello hold images inspect
-interrupt kill layer logs namespaces network_connect network_create network_disconnect network_inspect network_ls
-network_prune network_rm pause plan plan_run plan_step plan_steps plan_undo process process_ask process_close ps
-release rename resize restart rm rootfs run shutdown start stats stop top unpause update volume_backup volume_create
-volume_inspect volume_ls volume_prune volume_restore volume_rm wait
+interrupt kill layer layers_prune logs namespaces network_connect network_create network_disconnect network_inspect
+network_ls network_prune network_rm pause plan plan_run plan_step plan_steps plan_undo process process_ask
+process_close ps release rename resize restart rm rootfs run shutdown start stats stop top unpause update
+volume_backup volume_create volume_inspect volume_ls volume_prune volume_restore volume_rm wait
 """
 KNOWN = _TABLE.split()
 

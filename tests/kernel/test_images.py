@@ -278,3 +278,18 @@ def test_a_volume_that_the_image_declares_is_there_unless_another_is(lab: Lab, s
         one.rm(force=True, volumes=True)
     assert volume.name not in [one.name for one in lab.volume]
     lab.volume.rm("prova")
+
+
+def test_pruning_takes_the_unpacked_layers_of_images_that_are_no_more(lab: Lab, store: Store) -> None:
+    kept, gone = (variant(store, f"{name}:1", tar(entry(name, uid=0, gid=0))) for name in ("resta", "sparita"))
+    with Lab(backend="direct") as other:  # ours holds what it uses for as long as it lives
+        folders = [other.rootfs(kept)]
+        places = [os.path.dirname(os.path.dirname(folders[0]))]
+        tops = [store.image(name).chain_ids[-1].encoded for name in (kept, gone)]
+        other.run(kept, "true", quiet=True)
+        other.run(gone, "true", quiet=True)
+    store.remove(gone)
+    lab.prune_images()
+    seen = lab.process("spia").run(["ls", places[0]], quiet=True).output.split()
+    assert tops[0] in seen
+    assert tops[1] not in seen
