@@ -10,6 +10,8 @@ import os
 import time
 from pathlib import Path
 
+from labkit.kernel import cgroups
+
 
 class OwnCgroup:
     """``/labkit-bench-PID`` in every mounted hierarchy, v1 and v2."""
@@ -23,11 +25,18 @@ class OwnCgroup:
                 continue
             path.mkdir()
             self._made.append(path)
+            if (path / "cgroup.clone_children").exists():
+                (path / "cgroup.clone_children").write_text("1")
             for setting in ("cpuset.cpus", "cpuset.mems"):
                 # A v1 cpuset is born empty, and takes no process until it is filled.
                 file = path / setting
                 if file.exists() and not (path / "cgroup.controllers").exists():
                     file.write_text((path.parent / setting).read_text())
+
+    def used(self) -> list[str]:
+        """Those of the hierarchies where a container of labkit has its group."""
+        ours = [part.folder for part in cgroups.hierarchies()]
+        return [str(path) for path in self._made if any(Path(folder).is_relative_to(path.parent) for folder in ours)]
 
     def close(self) -> None:
         """Remove the whole tree, waiting a moment for the last processes to be forgotten."""

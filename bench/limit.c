@@ -1,12 +1,14 @@
 /* The physical limit: the container that labkit makes, made by the least C that makes it.
  *
- *     limit ROOTFS WORKDIR RUNS process|none|bridge FILTER     (absolute paths; WORKDIR is empty)
+ *     limit ROOTFS WORKDIR RUNS PAUSE process|none|bridge FILTER [CGROUP…]   (absolute paths; WORKDIR is empty)
  *
  * For every run one line: microseconds from the request to the program's first instruction (the
  * program writes CLOCK_MONOTONIC itself, see first.c), and to the moment its end is seen here.
  * `process` is fork+exec with no container at all: the floor under the floor.
  *
- * FILTER is the seccomp program that labkit loads, as an array of struct sock_filter.
+ * FILTER is the seccomp program that labkit loads, as an array of struct sock_filter. In every CGROUP,
+ * one for each hierarchy, the container has a group of its own. Before every run it sleeps PAUSE microseconds:
+ * who starts without a pause finds in the processor's caches what the container before has left there.
  *
  * It runs as root and as a plain user alike: everything lives in a user namespace that maps one id.
  * What is made once for a whole laboratory (bridge, device nodes, empty mask) is outside the clock,
@@ -325,8 +327,32 @@ static void become_program(const char *path, int output)
     MUST(execve(path, arguments, environment));
 }
 
+/* ------------------------------------------------------------------ cgroups */
+
+static char **hierarchies; /* ended by NULL */
+static int self;           /* our PID, for names that are nobody else's */
+
+static void make_groups(int number)
+{
+    char path[5000];
+    for (char **hierarchy = hierarchies; *hierarchy; hierarchy++) {
+        snprintf(path, sizeof path, "%s/%d-%d", *hierarchy, self, number);
+        MUST(mkdir(path, 0755));
+    }
+}
+
+static void join_groups(int number)
+{
+    char path[5000];
+    for (char **hierarchy = hierarchies; *hierarchy; hierarchy++) {
+        snprintf(path, sizeof path, "%s/%d-%d/cgroup.procs", *hierarchy, self, number);
+        write_file(path, "0");
+    }
+}
+
 static void become_container(const char *overlay, int number, int bridge, int output)
 {
+    join_groups(number);
     MUST(unshare(CLONE_NEWCGROUP));
     own_network(number, bridge);
     own_files(overlay);
@@ -344,6 +370,7 @@ static pid_t start(const char *rootfs, int number, int bridge, int output)
     snprintf(work, sizeof work, "work/%d", number);
     MUST(mkdir(upper, 0755));
     MUST(mkdir(work, 0755));
+    make_groups(number);
     snprintf(overlay, sizeof overlay, "lowerdir=%s,upperdir=%s,workdir=%s,userxattr", rootfs, upper, work);
     struct clone_args args = {.flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS, .exit_signal = SIGCHLD};
     pid_t pid = MUST(syscall(SYS_clone3, &args, sizeof args));
@@ -364,22 +391,25 @@ static pid_t start_process(const char *rootfs, int output)
 
 int main(int argc, char **argv)
 {
-    if (argc != 6) {
-        dprintf(2, "limit ROOTFS WORKDIR RUNS process|none|bridge FILTER\n");
+    if (argc < 7) {
+        dprintf(2, "limit ROOTFS WORKDIR RUNS PAUSE process|none|bridge FILTER [CGROUP...]\n");
         return 64;
     }
-    read_filter(argv[5]);
-    const char *rootfs = argv[1], *lab = argv[2];
-    int runs = atoi(argv[3]), container = strcmp(argv[4], "process") != 0, bridge = 0;
+    read_filter(argv[6]);
+    hierarchies = argv + 7;
+    self = getpid();
+    const char *rootfs = argv[1], *lab = argv[2], *kind = argv[5];
+    int runs = atoi(argv[3]), pause = atoi(argv[4]), container = strcmp(kind, "process") != 0, bridge = 0;
     if (container)
         make_laboratory(lab);
-    if (strcmp(argv[4], "bridge") == 0)
+    if (strcmp(kind, "bridge") == 0)
         bridge = make_bridge();
 
     for (int i = 0; i < runs; i++) {
         int ends[2], status;
         char text[32] = "";
         MUST(pipe2(ends, O_CLOEXEC));
+        usleep(pause);
         int64_t asked = now();
         pid_t pid = container ? start(rootfs, i, bridge, ends[1]) : start_process(rootfs, ends[1]);
         MUST(waitpid(pid, &status, 0));

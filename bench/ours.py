@@ -14,12 +14,9 @@ from pathlib import Path
 from statistics import median
 
 from bench.peers import NotHereError
-from bench.samples import Goal, Sample
+from bench.samples import PREPARATION, Goal, Sample
 from bench.workshop import Workshop
 from labkit import Lab
-
-#: Seconds that are enough for a laboratory to have its next containers ready.
-_PREPARATION = 0.03
 
 #: How many starts may be tried for one that is warm, or cold, as it is to be.
 _ATTEMPTS = 20
@@ -59,7 +56,7 @@ class Ours:
         output = b"".join(data for _, data in channel)
         seen = time.monotonic_ns()
         # The laboratory prepares its next containers now, and not while it or another competitor is measured.
-        time.sleep(_PREPARATION)
+        time.sleep(PREPARATION)
         return Sample((int(output) - asked) / 1e6, (seen - asked) / 1e6), channel.result["info"]["warm"]
 
     def close(self) -> None:

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import NamedTuple
 
+#: Seconds between two starts: enough for a laboratory to have its next containers ready. So rests the rested C limit.
+PREPARATION = 0.03
+
 
 class Sample(NamedTuple):
     """One start: milliseconds from the request to the first instruction, and to the end being seen."""
@@ -87,6 +90,7 @@ AIMS = (
     ("labkit-cold-bridge", "crun", 1.0),
     ("labkit-none", "limit-none", 0.6),
     ("labkit-bridge", "limit-bridge", 0.6),
+    ("labkit-bridge", "limit-rested", 0.6),
 )
 
 

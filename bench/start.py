@@ -71,7 +71,7 @@ def arena(peers: list[str], labkit: bool = True) -> Iterator[tuple[Workshop, lis
         if os.geteuid() == 0:
             cgroup = OwnCgroup()
             stack.callback(cgroup.close)
-        competitors: list[Competitor] = [Limit(workshop, variant) for variant in VARIANTS]
+        competitors: list[Competitor] = [Limit(workshop, variant, cgroup) for variant in VARIANTS]
         missing: dict[str, str] = {}
         for name in peers:
             try:
