@@ -66,7 +66,8 @@ class Container(Contents):
     @property
     def ports(self) -> dict[int, int]:
         """Le porte pubblicate: ``{porta del container: porta di questa macchina}``."""
-        return {port.container_port: port.host_port for port in self.inspect().ports}
+        found = sorted(self.inspect().ports, key=lambda port: port.protocol, reverse=True)  # of two, the tcp one
+        return {port.container_port: port.host_port for port in found}
 
     @property
     def plan(self) -> Plan:

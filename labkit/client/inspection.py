@@ -108,7 +108,7 @@ def docker_form(info: ContainerInfo) -> dict[str, Any]:
         "NetworkSettings": {
             "IPAddress": info.ip,
             "Ports": {
-                f"{port.container_port}/tcp": [{"HostIp": port.host_ip, "HostPort": str(port.host_port)}]
+                f"{port.container_port}/{port.protocol}": [{"HostIp": port.host_ip, "HostPort": str(port.host_port)}]
                 for port in info.ports
             },
         },

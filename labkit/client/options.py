@@ -62,7 +62,7 @@ def ports(value: str | int | Iterable[str | int] | Mapping[Any, Any] | None) -> 
         return tuple(Port.parse(f"{host or 0}:{container}") for container, host in value.items())
     if isinstance(value, (str, int)):
         value = [value]
-    return tuple(Port.parse(entry) for entry in value)
+    return tuple(port for entry in value for port in Port.parse_all(entry))
 
 
 def networks(value: Any, aliases: Any = None, ip: Any = None, ip6: Any = None, mac: Any = None) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from labkit.client.holders import name_holder
 from labkit.errors import LabClosedError, LabError, ProtocolError, from_dict
 from labkit.protocol import (
     STDIN,
@@ -84,7 +85,7 @@ class Channel:
             return "event", value
         self.closed = True
         if frame.kind == Kind.ERR:
-            self._error = from_dict(frame.json())
+            self._error = name_holder(from_dict(frame.json()))
         else:
             self._result = frame.json()
         return None

@@ -9,10 +9,15 @@ from __future__ import annotations
 import selectors
 import signal
 import socket
+import time
 from typing import NoReturn
 
 _CHUNK = 1 << 16
 _LIMIT = 1 << 18
+
+#: Di chi manda pacchetti: secondi di silenzio dopo cui lo si dimentica, e quanti se ne ricordano.
+_SILENCE = 60.0
+_MOST = 256
 
 
 class Pipe:
@@ -122,3 +127,62 @@ class Forwarder:
                     self.selector.register(sock, events)
             elif sock in self.selector.get_map():
                 self.selector.unregister(sock)
+
+
+class PacketForwarder:
+    """Il ciclo di una porta udp: a ogni chi manda una presa verso il container, da cui tornano le risposte."""
+
+    def __init__(self, listener: socket.socket, address: tuple[str, int]) -> None:
+        self.listener = listener
+        self.address = address
+        self.selector = selectors.DefaultSelector()
+        #: Who sends: the socket that speaks for him, and when he was last heard. The oldest is the first.
+        self.people: dict[tuple[str, int], tuple[socket.socket, float]] = {}
+        listener.setblocking(False)
+        self.selector.register(listener, selectors.EVENT_READ)
+
+    def serve(self) -> NoReturn:
+        while True:
+            for key, _ in self.selector.select(_SILENCE / 4):
+                if key.fileobj is self.listener:
+                    self.inward()
+                elif isinstance(key.fileobj, socket.socket) and key.fileobj.fileno() >= 0:
+                    self.outward(key.fileobj, key.data)
+            self.forget(time.monotonic() - _SILENCE)
+
+    def inward(self) -> None:
+        """Un pacchetto verso il container."""
+        try:
+            data, who = self.listener.recvfrom(65536)
+        except OSError:
+            return
+        known = self.people.pop(who, None)
+        if known is None:
+            if len(self.people) >= _MOST:
+                self.leave(next(iter(self.people)))
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+            sock.connect(self.address)
+            self.selector.register(sock, selectors.EVENT_READ, who)
+            known = (sock, 0.0)
+        self.people[who] = (known[0], time.monotonic())
+        try:
+            known[0].send(data)
+        except OSError:  # nobody listens there yet, or it is full: a packet may be lost
+            pass
+
+    def outward(self, sock: socket.socket, who: tuple[str, int]) -> None:
+        """Un pacchetto del container verso chi gli aveva scritto."""
+        try:
+            self.listener.sendto(sock.recv(65536), who)
+        except OSError:
+            pass
+
+    def forget(self, before: float) -> None:
+        """Chi tace da prima di ``before``."""
+        for who in [who for who, (_, heard) in self.people.items() if heard < before]:
+            self.leave(who)
+
+    def leave(self, who: tuple[str, int]) -> None:
+        sock, _ = self.people.pop(who)
+        self.selector.unregister(sock)
+        sock.close()

@@ -164,6 +164,19 @@ def become_supervisor(config: dict[str, Any], wire: socket.socket, door: socket.
         os._exit(status)
 
 
+def open_port(ip: str, port: int, protocol: str) -> socket.socket:
+    """Una presa dell'host che aspetta: connessioni se è ``tcp``, pacchetti se è ``udp``."""
+    if protocol == "tcp":
+        return socket.create_server((ip, port), backlog=128)
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    try:
+        sock.bind((ip, port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
 def serve(channel: socket.socket) -> bool:
     """Una richiesta del supervisore: aprire una porta dell'host. ``False`` quando non ne arriveranno più."""
     data = channel.recv(4096)
@@ -172,9 +185,9 @@ def serve(channel: socket.socket) -> bool:
     request = json.loads(data)
     if "listen" not in request:  # a port no longer wanted: the guard kept nothing of it
         return True
-    ip, port = request["listen"]
+    ip, port, protocol = request["listen"]
     try:
-        with socket.create_server((ip, port), backlog=128) as server:
+        with open_port(ip, port, protocol) as server:
             answer = json.dumps({"port": server.getsockname()[1]}).encode()
             socket.send_fds(channel, [answer], [server.fileno()])
     except OSError as problem:

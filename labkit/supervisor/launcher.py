@@ -322,13 +322,14 @@ class DirectLauncher:
         return Child(pid, pidfd, stdio, listener)
 
     def forward(self, listener: socket.socket, address: tuple[str, int]) -> int:
-        from labkit.supervisor.forward import Forwarder
+        from labkit.supervisor.forward import Forwarder, PacketForwarder
 
         pid, pidfd = libc.clone3(0)
         if pid == 0:
             clean_child(Stdio(stdin=False, tty=True), (listener.fileno(),))
             try:
-                Forwarder(listener, address).serve()
+                kind = Forwarder if listener.type == socket.SOCK_STREAM else PacketForwarder
+                kind(listener, address).serve()
             finally:
                 os._exit(1)
         os.close(pidfd)

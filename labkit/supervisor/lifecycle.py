@@ -223,8 +223,9 @@ def unborn(server: Server, container: Container, problem: Exception) -> None:
 def publish(server: Server, container: Container) -> None:
     """Apre sull'host le porte chieste, prima che il programma parta: se una è presa non nasce niente."""
     opened = []
+    container.ports = ()
     for port in container.spec.publish:
-        listener, number = server.listen(port.host_ip, port.host_port)
+        listener, number = server.listen(port)
         address = container.place.address or "127.0.0.1"  # of the lab, if it lives in the lab's own network
         with listener:
             pid = server.launcher.forward(listener, (address, port.container_port))

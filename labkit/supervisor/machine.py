@@ -153,7 +153,7 @@ class Bridge:
                 self.loop.forget(listener.fileno())
                 listener.close()
             return
-        ip, port = message["listen"]
+        ip, port, _ = message["listen"]
         try:
             listener = socket.create_server((ip, port), backlog=128)
         except OSError as problem:

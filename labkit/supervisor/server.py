@@ -6,6 +6,7 @@ del laboratorio.
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import socket
@@ -13,9 +14,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from labkit.errors import ConflictError, LabError, ProtocolError
+from labkit.errors import BackendError, ConflictError, LabError, ProtocolError
 from labkit.kernel.explain import error, from_os_error
 from labkit.model import Event, Feature, to_json
+from labkit.ports import Port
 from labkit.protocol import VERSION, Kind, pack_json
 from labkit.supervisor.connection import Call, Connection
 from labkit.supervisor.groups import Groups
@@ -115,18 +117,27 @@ class Server:
             if right(event):
                 call.event(to_json(event))
 
-    def listen(self, ip: str, port: int) -> tuple[socket.socket, int]:
-        """Una presa in ascolto nella rete dell'host, chiesta al guardiano."""
+    def listen(self, port: Port) -> tuple[socket.socket, int]:
+        """Una presa che aspetta nella rete dell'host, chiesta al guardiano."""
+        if port.protocol == "udp" and self.config["mode"] == "vm":
+            why = "Da una macchina virtuale si pubblicano solo porte tcp: il canale con l'host porta connessioni."
+            raise BackendError(why, "Lab(backend='direct')")
         self.guard.settimeout(5)
-        self.guard.send(json.dumps({"listen": [ip, port]}).encode())
+        self.guard.send(json.dumps({"listen": [port.host_ip, port.host_port, port.protocol]}).encode())
         data, fds, _, _ = socket.recv_fds(self.guard, 4096, 1)
         answer = json.loads(data)
         if fds:
             return socket.socket(fileno=fds[0]), int(answer["port"])
         why = error("bind", answer["errno"]).message.partition(", ")[2]
+        owner = next(
+            (c.name for c in self.state.containers.values() if c.forwarders and any(map(port.meets, c.ports))), ""
+        )
+        held = owner or answer["errno"] != errno.EADDRINUSE  # else whoever asks may know the process that has it
         raise ConflictError(
-            f"La porta {port} di {ip} non si può pubblicare: {why}",
+            f"La porta {port.host_port} di {port.host_ip} non si può pubblicare: {why}"
+            + (f" La tiene il container «{owner}»." if owner else ""),
             "scegli un'altra porta, o lascia scegliere: publish='80'",
+            **({} if held else {"port": port.host_port, "protocol": port.protocol}),
         )
 
     def unlisten(self, ports: list[int]) -> None:

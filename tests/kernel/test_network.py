@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import struct
 import time
@@ -220,6 +221,48 @@ def test_the_same_port_twice_is_a_conflict(lab: Lab, nothing_half_made: None) ->
     first.rm(force=True)
 
 
+def test_who_holds_a_port_is_named(lab: Lab) -> None:
+    with taken() as port, pytest.raises(ConflictError, match=rf"La tiene «.+» \(PID {os.getpid()}\)"):
+        lab.run("busybox", "true", publish=f"{port}:80")
+    port = server(lab, name="web", publish="80").ports[80]
+    with pytest.raises(ConflictError, match="La tiene il container «web»"):
+        lab.run("busybox", "true", publish=f"{port}:80")
+
+
+def test_a_port_may_carry_packets(lab: Lab) -> None:
+    script = (
+        "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('', 53))\n"
+        "while True: s.sendto(*s.recvfrom(100))"
+    )
+    echo = lab.run("host", ["python3", "-c", script], publish="53/udp", detach=True)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(0.2)
+        end = time.monotonic() + 5
+        answer = b""
+        while answer != b"ciao" and time.monotonic() < end:
+            client.sendto(b"ciao", ("127.0.0.1", echo.ports[53]))
+            with contextlib.suppress(TimeoutError):
+                answer = client.recv(100)
+    assert answer == b"ciao"
+    assert str(echo.inspect().ports[0]).endswith("->53/udp")
+
+
+def test_a_row_of_ports_is_published_together(lab: Lab) -> None:
+    web = lab.run("busybox", ["sleep", "60"], publish="80-82", detach=True)
+    assert sorted(web.ports) == [80, 81, 82]
+    assert all(map(listening, web.ports.values()))
+
+
+def test_a_port_leads_to_a_container_on_a_network_of_its_own(lab: Lab) -> None:
+    lab.network.create("chiusa", internal=True)
+    web = server(lab, "dentro", network="chiusa", publish="80")
+    assert get(web.ports[80]).endswith(b"dentro\n")
+    with pytest.raises(ConflictError, match="Le porte pubblicate di .* passano dalla rete"):
+        lab.network.disconnect("chiusa", web)
+    web.rm(force=True)
+    lab.network.rm("chiusa")
+
+
 def test_a_plan_opens_its_port_when_it_becomes_a_process(lab: Lab) -> None:
     plan = lab.plan("busybox", ["sleep", "60"], publish="80")
     container = lab.container(plan.name)
@@ -235,7 +278,7 @@ def test_a_plan_opens_its_port_when_it_becomes_a_process(lab: Lab) -> None:
     plan.rollback()
 
 
-@pytest.mark.parametrize("wrong", ["0", "65536", "-1", "80:-1", "80/udp", "otto", "1:2:3:4", ":", "8080:", "x:80:80"])
+@pytest.mark.parametrize("wrong", ["0", "65536", "-1", "80:-1", "80/sctp", "otto", "1:2:3:4", ":", "8080:", "x:80:80"])
 def test_a_port_that_does_not_exist_is_refused(lab: Lab, wrong: str) -> None:
     with pytest.raises(InvalidError) as caught:
         lab.run("busybox", "true", publish=wrong)

@@ -131,6 +131,7 @@ def test_data_of_the_wrong_type_are_not_a_spec(wrong: dict[str, Any]) -> None:
         ("8080:80", Port(80, 8080)),
         ("127.0.0.5:8080:80/tcp", Port(80, 8080, "127.0.0.5")),
         ("0.0.0.0::80", Port(80, 0, "0.0.0.0")),
+        ("5353:53/udp", Port(53, 5353, protocol="udp")),
     ],
 )
 def test_a_port_is_written_as_in_docker(text: str | int, port: Port) -> None:
@@ -148,7 +149,10 @@ def test_a_port_is_written_as_in_docker(text: str | int, port: Port) -> None:
         "80:",
         "a:80",
         "80:b",
-        "80/udp",
+        "80/sctp",
+        "80-81",
+        "82-80:82-80",
+        "8000-8001:80",
         "80/",
         "1:2:3",
         "x:80:80",
