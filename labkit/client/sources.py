@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 #: Le immagini che ogni laboratorio sa fare da sé.
 BUILT_IN = ("busybox", "host")
 
+#: Come cominciano i nomi delle immagini che il corso fa da sé.
+COURSE = "corso/"
+
 #: Quando scaricare, come ``docker run --pull``.
 PULLS = ("missing", "always", "never")
 
@@ -62,6 +65,11 @@ def stored(
     except NotFoundError:
         if pull == "never" or digest:
             raise
+        if name.startswith(COURSE):
+            raise NotFoundError(
+                f"L'immagine «{name}» qui non c'è, e i nomi «{COURSE}…» sono del corso: nessun registro li ha.",
+                "labkit course-images",
+            ) from None
         images.pull(name, platform)
         found = store.find(name).descriptor
     descriptor = {"mediaType": found.media_type, "digest": str(found.digest), "size": found.size}

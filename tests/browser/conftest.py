@@ -93,7 +93,7 @@ def running(home: Path, *arguments: str) -> Iterator[tuple[str, Path]]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, course_images: Path) -> Iterator[Server]:
     """Il comando di uno studente: ``labkit lab`` su una cartella nuova."""
     home = tmp_path_factory.mktemp("casa")
     folder = home / "dentro-i-container"

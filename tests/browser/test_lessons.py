@@ -189,6 +189,17 @@ def the_explorer_follows_the_container(desk: Desk) -> None:
     desk.picture(desk.page, "esploratore")
 
 
+def the_piles_change_with_the_boxes(desk: Desk) -> None:
+    board = desk.board(has_text="corso/mariadb")
+    expect(board).to_contain_text("in comune a 4")
+    desk.picture(desk.page, "pile")
+    box = desk.page.get_by_role("checkbox", name="corso/nginx")
+    box.focus()
+    desk.page.keyboard.press(" ")
+    expect(board).to_contain_text("in comune a 3")
+    expect(board.locator(".lk-say")).to_contain_text("fanno risparmiare")
+
+
 def the_life_line_is_walked_with_the_arrows(desk: Desk) -> None:
     line = desk.board(has_text="orologio")
     spans = line.locator(".lk-cell")
@@ -252,6 +263,7 @@ STOPS: dict[str, dict[str, Callable[[Desk], None]]] = {
         "lab.explore(cavia)": the_explorer_opens_folders_with_the_keys,
         "cavia.exec([": the_explorer_follows_the_container,
     },
+    "06-immagini.ipynb": {"pile = lab.stack(": the_piles_change_with_the_boxes},
     "09-ciclo-di-vita.ipynb": {
         'lab.lifeline("orologio")': the_life_line_is_walked_with_the_arrows,
         "print(orologio.logs()": the_life_line_grows,

@@ -3,11 +3,12 @@
 import os
 import subprocess
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests import users
+from tests import course_images, users
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +18,7 @@ def run_as(request: pytest.FixtureRequest, course_seed: None) -> Callable[..., s
     if mine == "root":
         everyones: users.RunAs = request.getfixturevalue("run_as")  # the fixture that this one stands before
         return everyones
+    course_images.give(Path(os.environ["LABKIT_IMAGES"]))
 
     def run(who: str, argv: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
         if who != mine:
