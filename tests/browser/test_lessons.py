@@ -190,7 +190,7 @@ def the_explorer_follows_the_container(desk: Desk) -> None:
 
 
 def the_piles_change_with_the_boxes(desk: Desk) -> None:
-    board = desk.board(has_text="corso/mariadb")
+    board = desk.board(has_text="Una per una")
     expect(board).to_contain_text("in comune a 4")
     desk.picture(desk.page, "pile")
     box = desk.page.get_by_role("checkbox", name="corso/nginx")
