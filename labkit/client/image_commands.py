@@ -31,7 +31,7 @@ class _Command(Images):
     def __init__(self, quiet: bool) -> None:
         self._quiet = quiet
 
-    def _view(self) -> Show:
+    def _view(self, title: str, sending: bool) -> Show:
         return progress.quiet if self._quiet else progress.usual()
 
 

@@ -89,10 +89,11 @@ class Images:
     def _travelling(self, reference: Reference, sending: bool) -> Iterator[Transfer]:
         """Mostra un viaggio mentre dura; il titolo non ha il registro, che in un'aula cambia porta ogni volta."""
         mark = f":{reference.tag}" if reference.tag else f"@{reference.digest}"
-        yield Transfer(f"{reference.repository.removeprefix('library/')}{mark}", sending, self._view())
+        title = f"{reference.repository.removeprefix('library/')}{mark}"
+        yield Transfer(title, sending, self._view(title, sending))
 
-    def _view(self) -> Show:
-        """Come si mostra il prossimo viaggio: in un notebook, un disegno."""
+    def _view(self, title: str, sending: bool) -> Show:
+        """Come si mostra un viaggio che comincia: in un notebook, con un disegno."""
         return progress.usual()
 
     # ------------------------------------------------------------ what there is

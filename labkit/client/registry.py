@@ -105,6 +105,10 @@ class CourseRegistry:
         blobs = self._server.blobs
         return sum(blobs.size(digest) or 0 for digest in blobs.all())
 
+    def weight(self, repository: str) -> int:
+        """I byte di ciò che un deposito tiene, anche se è in comune con altri."""
+        return sum(self._server.blobs.size(digest) or 0 for digest in self._server.shelf(repository).digests())
+
     def close(self) -> None:
         """Lo spegne. Due volte non fa danno."""
         self._end()

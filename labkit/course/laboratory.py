@@ -157,14 +157,14 @@ class Lab(lab.Lab):
 
         return PacketTable(self, Capture(self, interface, limit, seconds, snaplen))
 
-    def _view(self) -> Show:
+    def _view(self, title: str, sending: bool) -> Show:
         try:
             from IPython.display import display
 
             from labkit.widgets.transfer import TransferView
         except ImportError:  # no widgets here: words
-            return super()._view()
-        view = TransferView()
+            return super()._view(title, sending)
+        view = TransferView(title, sending)
         display(view)  # type: ignore[no-untyped-call]
         return view.show
 

@@ -92,8 +92,8 @@ def test_in_a_terminal_the_bars_are_drawn_over_themselves() -> None:
 
 
 def test_the_widget_follows_the_transfer_and_says_it_in_words() -> None:
-    view = TransferView()
-    assert repr(view) == "Viaggio di un'immagine."
+    view = TransferView("corso/prova:1", sending=False)
+    assert repr(view) == "Scaricamento di «corso/prova:1»."
     shown = Transfer("corso/prova:1", False, view.show)
     tell(shown, blob(100), "waiting")
     tell(shown, blob(100), "moving")
@@ -107,4 +107,4 @@ def test_the_widget_follows_the_transfer_and_says_it_in_words() -> None:
 
 def test_in_a_notebook_a_transfer_is_a_drawing() -> None:
     lab = Lab.__new__(Lab)
-    assert lab._view().__self__.__class__ is TransferView
+    assert lab._view("corso/prova:1", sending=True).__self__.__class__ is TransferView
