@@ -88,7 +88,7 @@ class Images:
     @contextmanager
     def _travelling(self, reference: Reference, sending: bool) -> Iterator[Transfer]:
         """Mostra un viaggio mentre dura; il titolo non ha il registro, che in un'aula cambia porta ogni volta."""
-        mark = f":{reference.tag}" if reference.tag else f"@{reference.digest}"
+        mark = f":{reference.tag}" if reference.tag else ", per impronta"
         title = f"{reference.repository.removeprefix('library/')}{mark}"
         yield Transfer(title, sending, self._view(title, sending))
 

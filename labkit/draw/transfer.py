@@ -14,9 +14,9 @@ from labkit.draw.svg import Node
 from labkit.draw.words import clean, count, fit
 from labkit.limits import show_bytes
 
-_WIDTH, _ROW, _TOP, _LEFT, _BAR, _RIGHT = 680, 30, 44, 14, 200, 16
+_WIDTH, _ROW, _TOP, _LEFT, _BAR, _RIGHT = 680, 30, 44, 14, 208, 16
 #: The longest bar, in pixels, and the shortest that can still be seen.
-_LONG, _SHORT = 270.0, 6.0
+_LONG, _SHORT = 262.0, 6.0
 
 #: Come si dice a che punto è un pezzo: scaricando, mandando.
 WORDS: Final[dict[str, tuple[str, str]]] = {
@@ -124,7 +124,7 @@ def _row(piece: Piece, sending: bool, most: int, y: float) -> list[Node]:
     share = piece.done / piece.total if piece.total else float(piece.ended)
     parts = [
         svg.text(_LEFT, y + 17, piece.kind, 13),
-        svg.text(_LEFT + 98, y + 17, piece.name[:12], 11, mono=True, fill="soft"),
+        svg.text(_LEFT + 104, y + 17, piece.name[:12], 11, mono=True, fill="soft"),
         svg.rect(_BAR, y + 4, long, 18, rx=3, fill="panel"),
     ]
     if piece.state in ("exists", "mounted"):  # nothing moved: an outline with stripes, not a full bar
