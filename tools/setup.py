@@ -97,11 +97,17 @@ NEEDS = (
     Need("umoci", "umoci", "", "lo scambio di immagini con umoci", have("umoci"), "test"),
     Need("docker-registry", "", "", "lo scambio di immagini con il registro di Docker",
          have("docker-registry"), "test"),
+    Need("docker.io", "moby-engine", "docker", "lo scambio di immagini con Docker", have("dockerd"), "test"),
+    Need("podman", "podman", "podman", "lo scambio di immagini con Podman", have("podman"), "test"),
 )  # fmt: skip
 
 
-#: The servers that a package brings with it; each has the name of its program.
-SERVICES = {"nginx-light": ("nginx",), "docker-registry": ("docker-registry",)}
+#: The servers that a package brings with it: their units, each with the name of its program.
+SERVICES = {
+    "nginx-light": ("nginx.service",),
+    "docker-registry": ("docker-registry.service",),
+    "docker.io": ("docker.service", "docker.socket", "containerd.service"),
+}
 
 
 def missing(goal: str) -> list[Need]:
@@ -170,13 +176,13 @@ class quiet:  # noqa: N801  (used as a verb: with quiet(...))
         return bool(argv) and subprocess.call(argv or []) == 0
 
     def __enter__(self) -> None:
-        self.masked = [service for service in self.services if self.systemctl("mask", f"{service}.service")]
+        self.masked = [service for service in self.services if self.systemctl("mask", service)]
 
     def __exit__(self, *exc: object) -> None:
         for service in self.masked:
-            self.systemctl("unmask", f"{service}.service")
-            if have(service)():
-                self.systemctl("disable", f"{service}.service")
+            self.systemctl("unmask", service)
+            if have(service.partition(".")[0])():
+                self.systemctl("disable", service)
 
 
 # ---------------------------------------------------------------- l'ambiente Python
