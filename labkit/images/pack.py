@@ -137,8 +137,12 @@ class _Packer:
                 yield from self._header(path, -1, info, hard=first)
                 return
         if stat.S_ISREG(info.st_mode):
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            # A running program may have put a FIFO there meanwhile: opening it would wait for the other end.
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
             try:
+                info = os.fstat(fd)
+                if not stat.S_ISREG(info.st_mode):
+                    raise LabError(f"«{show(path)}» è cambiato mentre lo leggevo.", "ferma il container e riprova")
                 holes = _map(fd, info)
                 yield from self._header(path, fd, info, holes=holes)
                 yield from _data(fd, holes or _Map(b"", [(0, info.st_size)]), path)
