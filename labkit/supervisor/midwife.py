@@ -45,6 +45,13 @@ _MOST_FDS = 5 + 2 * MOST_MOUNTS
 PATIENCE = 2.0
 
 
+def readable(fd: int, seconds: float) -> bool:
+    """Se entro tot secondi ``fd`` si può leggere. select(2) non sa guardare un descrittore da 1024 in su, poll sì."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
 def send_order(channel: socket.socket, order: Any, fds: list[int]) -> None:
     """Manda un ordine con dei descrittori, di qualunque misura; un OSError se dall'altra parte non c'è nessuno."""
     data = pickle.dumps(order)
@@ -87,7 +94,7 @@ class Newborn:
         """Se è nato, aspettando al massimo ``patience`` secondi."""
         deadline = time.monotonic() + patience
         while self.pid < 0:
-            if not select.select([self._cradle], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            if not readable(self._cradle.fileno(), max(0.0, deadline - time.monotonic())):
                 return False
             said, fds, _, _ = socket.recv_fds(self._cradle, 64, 2, socket.MSG_CMSG_CLOEXEC)
             if len(fds) == 1:
@@ -116,7 +123,7 @@ class Newborn:
     @property
     def dead(self) -> bool:
         """Se il suo processo è finito (pidfd_open(2): un pidfd si legge quando il processo finisce)."""
-        return self.pidfd >= 0 and bool(select.select([self.pidfd], [], [], 0)[0])
+        return self.pidfd >= 0 and readable(self.pidfd, 0)
 
     def leave_shell(self) -> None:
         """Il guscio finisce, e con lui la memoria, se il nato non la usa ancora. Si chiama una volta sola."""

@@ -16,7 +16,6 @@ nessuno.
 from __future__ import annotations
 
 import os
-import select
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -27,7 +26,7 @@ from labkit.engine.rootfs import ImageRoot
 from labkit.errors import InvalidError, LabError, PlanError
 from labkit.kernel.cgroups import Cgroup
 from labkit.model import ContainerSpec
-from labkit.supervisor.midwife import PATIENCE, Midwife, Newborn, send_order
+from labkit.supervisor.midwife import PATIENCE, Midwife, Newborn, readable, send_order
 from labkit.supervisor.zygote import Stdio
 
 #: Quanti attesi, se ``LABKIT_WARM`` non dice altro: due, perché chi ne avvia uno dopo l'altro non aspetti.
@@ -83,8 +82,7 @@ class Unborn:
         if not self.newborn.arrive(PATIENCE):
             return False
         channel = self.newborn.channel
-        said = select.select([channel], [], [], PATIENCE)[0]
-        return bool(said) and channel.recv(1) != b"" and not self.newborn.dead
+        return readable(channel.fileno(), PATIENCE) and channel.recv(1) != b"" and not self.newborn.dead
 
     def send(self, own: Plan, stdio: Stdio, context: Context) -> bool:
         """Gli dice chi sarà e gli dà i suoi flussi, i segreti, ciò che monterà; ``False`` se nel frattempo è morto."""

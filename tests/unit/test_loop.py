@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import resource
 import signal
 import time
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from labkit.supervisor.loop import Loop
+from labkit.supervisor.midwife import readable
 
 
 @pytest.fixture
@@ -48,3 +51,20 @@ def test_a_loop_with_nothing_to_do_sleeps(loop: Loop) -> None:
     loop.run()
     assert 3 <= len(asked) <= 5, "as long as it says there is more, and once for the timer"
     assert time.process_time() - spent < 0.1
+
+
+def test_a_descriptor_that_select_cannot_watch_is_watched() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard) if hard > 0 else 4096, hard))
+    try:
+        reader, writer = os.pipe()
+        far = fcntl.fcntl(reader, fcntl.F_DUPFD_CLOEXEC, 1500)
+        try:
+            assert not readable(far, 0)
+            os.write(writer, b"!")
+            assert readable(far, 0)
+        finally:
+            for fd in (reader, writer, far):
+                os.close(fd)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
