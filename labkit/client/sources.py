@@ -73,4 +73,4 @@ def stored(
         images.pull(name, platform)
         found = store.find(name).descriptor
     descriptor = {"mediaType": found.media_type, "digest": str(found.digest), "size": found.size}
-    return {"store": store.root, "descriptor": descriptor, "name": name, "platform": platform}
+    return {"store": os.path.realpath(store.root), "descriptor": descriptor, "name": name, "platform": platform}

@@ -168,6 +168,9 @@ class Blobs:
             os.rename(self.path(digest), f"{self.root}/corrupt/{digest.algorithm}-{digest.encoded}")
         except FileNotFoundError:  # another process was quicker
             pass
+        except OSError as problem:
+            if problem.errno != errno.EROFS:  # a virtual machine only reads: whoever switched it on will set it aside
+                raise
 
     def _corrupt(self, digest: Digest) -> CorruptError:
         self.set_aside(digest)

@@ -137,10 +137,15 @@ class Layers:
             os.rename(building, f"{self.root}/ready/{chain.encoded}")
         except InvalidError as problem:
             self._clear(f"making/{chain.encoded}")
-            if not self.store.blobs.verify(layer.descriptor.digest):
+            digest = layer.descriptor.digest
+            if not self.store.blobs.verify(digest):
+                if self.store.blobs.size(digest) is not None:
+                    raise CorruptError(
+                        f"Lo strato {digest} si è rovinato sul disco, e da qui si può solo leggere.",
+                        "labkit rmi IMMAGINE, e poi labkit pull IMMAGINE",
+                    ) from problem
                 raise CorruptError(
-                    f"Lo strato {layer.descriptor.digest} si è rovinato sul disco: l'ho messo da parte in "
-                    f"{self.store.root}/corrupt.",
+                    f"Lo strato {digest} si è rovinato sul disco: l'ho messo da parte in {self.store.root}/corrupt.",
                     "scarica di nuovo l'immagine: prende solo quello che manca",
                 ) from problem
             raise
