@@ -16,7 +16,7 @@ from labkit.limits import show_bytes
 
 _WIDTH, _HEAD, _FOOT, _GAP = 860, 44, 62, 6
 #: The tallest layer, and the lowest that holds a line of text.
-_TALL, _LOW = 190.0, 22.0
+_TALL, _LOW = 120.0, 22.0
 _MOST = 5
 
 

@@ -18,6 +18,7 @@ SKIPPED = frozenset(
      "lsb-base", "openssl", "perl", "perl-base", "python3", "sensible-utils", "systemd", "usrmerge")
 )  # fmt: skip
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_MARIADB = ("mariadb-server-core", "mariadb-client-core")
 #: The user of the database, the same number as in the well-known image.
 _MYSQL = 999
 _FILES = Path(__file__).parent / "files"
@@ -122,7 +123,7 @@ MARIADB = Recipe(
             # Whose they are is decided at the start: where there is one user only, it is that one.
             folders={"var/lib/mysql": Folder(), "run/mysqld": Folder()},
         ),
-        Step("le librerie di MariaDB", ("libstdc++6", "libssl3", "libncurses6", "libedit2", "liburing2", "libnuma1")),
+        Step("le librerie di MariaDB", _MARIADB, later=(*_MARIADB, "libmariadb3", "mariadb-common", "mysql-common")),
         Step("il client di MariaDB", ("mariadb-client-core",), without=r"usr/bin/(mariadb-check|my_print_defaults)$"),
         Step(
             "il server MariaDB",

@@ -46,12 +46,15 @@ class Folder:
 class Step:
     """Un passo di una ricetta, cioè uno strato: i pacchetti (e quelli di cui hanno bisogno), poi ciò che è nostro.
 
-    ``without`` è ciò che di quei pacchetti non serve (un'espressione regolare sui percorsi); ``files`` una cartella
-    di :mod:`labkit.recipes` con i file come stanno nell'immagine; ``joined`` i file che sono altri file in fila.
+    ``later`` sono i pacchetti che di questi aspettano un passo dopo: così le librerie, che in ogni distribuzione hanno
+    nomi diversi, stanno in uno strato loro. ``without`` è ciò che dei pacchetti non serve (un'espressione regolare sui
+    percorsi); ``files`` una cartella di ``recipes/files`` con i file come stanno nell'immagine; ``joined`` i file che
+    sono altri file in fila.
     """
 
     title: str
     packages: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
     without: str = ""
     files: str = ""
     texts: Mapping[str, str] = field(default_factory=dict)

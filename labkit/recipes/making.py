@@ -125,7 +125,8 @@ class Kitchen:
     def _plan(self, recipe: Recipe, inside: set[str]) -> Iterator[list[Package]]:
         """I pacchetti di ogni passo, con quelli di cui hanno bisogno: ognuno una volta sola, dal basso."""
         for step in recipe.steps:
-            packages = closure(step.packages, SKIPPED | inside, self.index)
+            found = closure(step.packages, SKIPPED | inside, self.index)
+            packages = [package for package in found if package.name not in step.later]
             inside |= {package.name for package in packages}
             yield packages
 

@@ -190,6 +190,20 @@ def test_what_is_there_is_not_made_again_unless_asked(apt: Path, recipes: None, 
     assert making.make(store, ["corso/nginx"], again=True) == ["corso/nginx"]
 
 
+def test_libraries_have_a_layer_of_their_own_whatever_their_names(
+    apt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = (Step("le librerie", ("certs",), later=("certs",)), Step("il resto", ("certs",)))
+    monkeypatch.setattr(making, "RECIPES", {"corso/base": book.Recipe(**{**vars(BASE), "steps": split})})
+    store = Store(str(tmp_path / "store"))
+    making.make(store)
+    libraries, rest = (content(one) for one in store.image("corso/base").layers)
+    assert {"usr/lib/libc.so", "usr/bin/sh"} <= set(libraries)
+    assert not any("certs" in name for name in libraries)
+    assert "usr/share/certs/a.crt" in rest
+    assert "usr/bin/sh" not in rest
+
+
 def test_a_name_that_is_no_image_of_the_course_says_which_there_are(recipes: None, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"«corso/nginz» non è un'immagine del corso: ci sono corso/base"):
         making.make(Store(str(tmp_path / "store")), ["nginz"])
