@@ -6,15 +6,15 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import tarfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from bench.cgroups import OwnCgroup
+from bench.scratch_docker import ScratchDocker
 from labkit import Lab
 from labkit.build.view import View
 from labkit.client.image import Image
@@ -63,28 +63,15 @@ FIELDS = ("Env", "Cmd", "Entrypoint", "User", "WorkingDir", "Labels", "ExposedPo
 
 @pytest.fixture(scope="module")
 def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
-    """Un servizio Docker tutto di questa prova, senza rete; il comando con cui gli si parla."""
-    if not shutil.which("dockerd") or not shutil.which("docker"):
-        pytest.skip("Docker non c'è: sudo apt-get install docker.io")
-    home = tmp_path_factory.mktemp("docker")
-    socket = f"unix://{home}/s"
-    with open(home / "diario", "wb") as log:
-        server = subprocess.Popen(
-            ["dockerd", "--data-root", home / "data", "--exec-root", home / "exec", "-H", socket, "-p", home / "pid",
-             "--bridge=none", "--iptables=false", "--ip6tables=false", "--storage-driver=overlay2"],
-            stdout=log, stderr=log,
-        )  # fmt: skip
-    command = ["docker", "-H", socket]
-    try:
-        end = time.monotonic() + 30
-        while subprocess.run([*command, "version"], capture_output=True).returncode:
-            assert server.poll() is None, (home / "diario").read_text()[-2000:]
-            assert time.monotonic() < end, (home / "diario").read_text()[-2000:]
-            time.sleep(0.2)
-        yield command
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait(30)
+    """Il comando con cui si parla a un servizio Docker tutto di questa prova."""
+    for name in ("docker", "dockerd"):
+        if not shutil.which(name):
+            pytest.skip(f"{name} non c'è: sudo apt-get install docker.io")
+    group = OwnCgroup()
+    daemon = ScratchDocker(tmp_path_factory.mktemp("docker"), group.name)
+    yield ["docker", "-H", daemon.address]
+    daemon.close()
+    group.close()
 
 
 @pytest.fixture
