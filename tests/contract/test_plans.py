@@ -197,8 +197,8 @@ def test_a_plan_whose_program_is_not_there_ends_in_127_and_leaves_nothing(lab: L
         assert len(lab.ps(all=True)) == 0
 
 
-def test_a_plan_outlives_its_lab_as_a_story(backend: str) -> None:
-    with Lab(backend=backend) as lab:
+def test_a_plan_outlives_its_lab_as_a_story(born: str) -> None:
+    with Lab(backend=born) as lab:
         plan = a_plan(lab)
         plan.step()
         seen = plan.steps
