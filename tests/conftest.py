@@ -56,6 +56,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         backend = backend_of(item)
         kernel = {"": "", "fake": "", "direct": version}.get(backend, "v2")  # a machine of the course has only v2
         item.user_properties += [("backend", backend), ("cgroup", kernel)]
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(600))
         if machine.here() and (reason := out_of_place(item)):
             item.add_marker(pytest.mark.skip(reason=reason))
         elif item.get_closest_marker("root") and mode != "root":

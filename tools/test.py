@@ -3,21 +3,25 @@
     make test                               tutto
     make test ARGS="tests/unit -x"          solo quello che si dice, come lo si direbbe a pytest
 
-Ogni parte è un pytest; le prove fallite, se sono poche, si riprovano una volta da sole. Si fallisce se ne resta una
+Ogni parte è un pytest; quelle che non vogliono la macchina per sé vanno avanti in tre file, una accanto all'altra. Le
+prove fallite, se sono poche, si riprovano alla fine, da sole. Si fallisce se ne resta una
 fallita, se una parte non ha eseguito nemmeno una prova, se nella macchina virtuale nessuna ha girato con i cgroup v2
 e, sulle macchine che provano il corso da sole (CI), se root ne salta una: root deve poter provare tutto.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing import connection
 from pathlib import Path
 from typing import Literal
 
@@ -37,7 +41,7 @@ PYTEST = (
     sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "junit_family=xunit1",
     "--durations=5", "--durations-min=5",
 )  # fmt: skip
-SOMETHING_FAILED, NOTHING_COLLECTED = 1, 5
+SOMETHING_FAILED, DIED, NOTHING_COLLECTED = 1, 3, 5
 #: With more failures than this it is no lost race: nothing is tried again.
 FEW = 5
 REPORTS = ROOT / "build" / "reports"
@@ -49,7 +53,8 @@ Who = Literal["root", "user", "nosub", "uml"]
 class Part:
     """Un pytest: chi lo esegue, quali prove (per marchio e per cartella), in quanti processi.
 
-    ``optional`` se può non avere prove.
+    ``optional`` se può non avere prove. Le parti con lo stesso ``lane`` fanno una fila, accanto alle altre file; quelle
+    con 0 sono sole.
     """
 
     title: str
@@ -58,6 +63,7 @@ class Part:
     folders: tuple[str, ...] = ()
     workers: int = 0
     optional: bool = False
+    lane: int = 0
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -110,35 +116,100 @@ class Result:
 
 
 def plan(mine: users.Mode) -> list[Part]:
-    """Le parti che può eseguire chi siamo."""
-    parts = [Part("in parallelo", mine, PARALLEL, workers=2), Part("una alla volta", mine, SERIAL)]
+    """Le parti che può eseguire chi siamo: prima quelle che vogliono la macchina per sé, poi tre file accanto."""
+    parts = [
+        Part("in parallelo", mine, PARALLEL, workers=2),
+        Part("una alla volta", mine, f"{SERIAL} and not faults"),
+        Part("guasti", mine, f"{SERIAL} and faults", lane=1),
+    ]
     if mine == "root":
-        for who in ("user", "nosub"):
+        plain: tuple[Who, Who] = ("user", "nosub")
+        for lane, who in enumerate(plain, 2):
             parts += [
-                Part("in parallelo", who, f"{PARALLEL} and not once", PLAIN, workers=2),
-                Part("una alla volta", who, f"{SERIAL} and not once", PLAIN, optional=True),
+                Part("in parallelo", who, f"{PARALLEL} and not once", PLAIN, workers=2, lane=lane),
+                Part("una alla volta", who, f"{SERIAL} and not once", PLAIN, optional=True, lane=lane),
             ]
     if os.uname().machine == "x86_64":
-        parts.append(Part("cgroup v2", "uml", PARALLEL, MACHINE))
+        parts.append(Part("cgroup v2", "uml", PARALLEL, MACHINE, lane=1))
     return parts
 
 
-def run(part: Part, run_as: users.RunAs) -> Result:
-    """Esegue una parte mostrando tutto quello che dice; le poche prove fallite le riprova da sole."""
+def run_all(parts: Sequence[Part], run_as: users.RunAs) -> list[Result]:
+    """Tutte le parti: una dopo l'altra, poi le file; e da ultime, da sole, le poche prove fallite di ognuna."""
+    results = {part: first_turn(part, run_as) for part in parts if not part.lane}
+    beside = [[part for part in parts if part.lane == lane] for lane in sorted({part.lane for part in parts} - {0})]
+    results |= {result.part: result for result in side_by_side(beside, run_as)}
+    # A part without a result is of a lane that died.
+    return [second_turn(results.get(part, Result(part, (), 0.0, DIED)), run_as) for part in parts]
+
+
+def side_by_side(lanes: Sequence[Sequence[Part]], run_as: users.RunAs) -> Iterator[Result]:
+    """Le file vanno avanti insieme, ognuna in un processo suo; ciò che una parte dice si mostra quando finisce."""
+    # Forked: who is asked to become whom, and the kernels, are already known there.
+    context = multiprocessing.get_context("fork")
+    children: dict[connection.Connection, multiprocessing.process.BaseProcess] = {}
+    try:
+        for lane in lanes:
+            print(f"━━ accanto: {'; '.join(f'{part.who}, {part.title}' for part in lane)}", flush=True)
+            receiver, sender = context.Pipe(duplex=False)
+            child = context.Process(target=_lane, args=(lane, run_as, sender))
+            child.start()
+            sender.close()
+            children[receiver] = child
+        while children:
+            for ready in connection.wait(list(children)):
+                assert isinstance(ready, connection.Connection)
+                try:
+                    said, result = ready.recv()
+                except EOFError:  # the lane is over
+                    children.pop(ready).join()
+                else:
+                    sys.stdout.write(said)
+                    sys.stdout.flush()
+                    yield result
+    finally:
+        for left in children.values():
+            left.terminate()
+            left.join()
+
+
+def _lane(parts: Sequence[Part], run_as: users.RunAs, sender: connection.Connection) -> None:
+    for part in parts:
+        with tempfile.TemporaryFile() as said, open(1, "w", closefd=False) as out:
+            for descriptor in (1, 2):
+                os.dup2(said.fileno(), descriptor)
+            sys.stdout = sys.stderr = out
+            result = first_turn(part, run_as)
+            out.flush()
+            said.seek(0)
+            text = said.read().decode(errors="replace")
+        sender.send((text, replace(result, late=result.late and _end_of(text))))
+
+
+def first_turn(part: Part, run_as: users.RunAs) -> Result:
+    """Esegue una parte mostrando tutto quello che dice."""
     print(f"\n━━ {part.who}, {part.title} " + "━" * 60, flush=True)
     start = time.monotonic()
     code, cases = execute(part, run_as, part.arguments)
-    bad = {case.node: case for case in cases if case.bad}
-    saved: list[Case] = []
-    if code == SOMETHING_FAILED and 0 < len(bad) <= FEW:
-        print(f"━━ {part.who}, {part.title}: di nuovo, da sole, le prove fallite", flush=True)
-        # An error of what is around a test, as something left behind, may come from another test of its file.
-        alone = dict.fromkeys(case.file if case.outcome == "error" else case.node for case in bad.values())
-        code, again = execute(part, run_as, ("-m", part.marks, *alone))
-        cases, saved = report.settle(cases, again)
     # An object that is found badly closed when pytest is already leaving: it is told, but every test has its verdict.
-    over = code == SOMETHING_FAILED and any(case.outcome == "passed" for case in cases) and not bad
-    return Result(part, cases, time.monotonic() - start, code, saved, last_words() if over else "")
+    over = code == SOMETHING_FAILED and any(case.outcome == "passed" for case in cases)
+    late = last_words() if over and not any(case.bad for case in cases) else ""
+    return Result(part, cases, time.monotonic() - start, code, late=late)
+
+
+def second_turn(result: Result, run_as: users.RunAs) -> Result:
+    """Riprova da sole le prove fallite di una parte, se sono poche."""
+    part, bad = result.part, {case.node: case for case in result.cases if case.bad}
+    if result.exit_code != SOMETHING_FAILED or not 0 < len(bad) <= FEW:
+        return result
+    print(f"━━ {part.who}, {part.title}: di nuovo, da sole, le prove fallite", flush=True)
+    start = time.monotonic()
+    # An error of what is around a test, as something left behind, may come from another test of its file.
+    alone = dict.fromkeys(case.file if case.outcome == "error" else case.node for case in bad.values())
+    code, again = execute(part, run_as, ("-m", part.marks, *alone))
+    cases, saved = report.settle(result.cases, again)
+    seconds = result.seconds + time.monotonic() - start
+    return replace(result, cases=cases, seconds=seconds, exit_code=code, saved=saved)
 
 
 def execute(part: Part, run_as: users.RunAs, arguments: Sequence[str]) -> tuple[int, list[Case]]:
@@ -179,7 +250,11 @@ def shown(command: Sequence[str]) -> int:
 def last_words() -> str:
     """La fine di ciò che ha detto l'ultimo pytest eseguito da qui; vuoto se non se ne è conservato niente."""
     log = REPORTS / "pytest.log"
-    return "\n".join(log.read_text(errors="replace").splitlines()[-20:]) if log.exists() else ""
+    return _end_of(log.read_text(errors="replace")) if log.exists() else ""
+
+
+def _end_of(text: str) -> str:
+    return "\n".join(text.splitlines()[-20:])
 
 
 def summary(results: list[Result], mine: users.Mode) -> int:
@@ -256,7 +331,7 @@ def main(arguments: list[str]) -> int:
     mine = users.mode()
     if mine != "root":
         with course_images.shared():
-            return summary([run(part, users.RunAs({})) for part in plan(mine)], mine)
+            return summary(run_all(plan(mine), users.RunAs({})), mine)
     with users.temporary() as people:
         # The parts below find the users made here instead of making their own.
         os.environ[users.GIVEN] = " ".join(f"{kind}={user.uid}" for kind, user in people.items())
@@ -267,7 +342,7 @@ def main(arguments: list[str]) -> int:
             print(f"✘ {error}\n0 passed, 1 failed, 0 skipped")
             return 1
         with kernels.shared(), course_images.shared():
-            return summary([run(part, run_as) for part in plan(mine)], mine)
+            return summary(run_all(plan(mine), run_as), mine)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.architecture.imports import ROOT
 
 
@@ -21,10 +23,12 @@ def test_the_code_is_formatted():
     assert output("ruff", "format", "--no-cache", "--check", "--quiet", ".") == ""
 
 
+@pytest.mark.slow  # on a machine of many mypy takes minutes
 def test_types_are_strict_and_right():
     assert output("mypy", "--cache-dir=/dev/null") == ""
 
 
+@pytest.mark.slow
 def test_the_tools_that_change_a_machine_have_types_too():
     assert (
         output("mypy", "--cache-dir=/dev/null", "--strict", "tools/setup.py", "tests/users.py", "tests/leaks.py") == ""

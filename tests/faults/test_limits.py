@@ -19,6 +19,7 @@ pytestmark = [
     pytest.mark.faults,
     pytest.mark.kernel,
     pytest.mark.serial,
+    pytest.mark.slow,
     pytest.mark.root,
     pytest.mark.skipif(not cgroups.cgroup().controllers, reason="questa macchina non ha cgroup"),
 ]

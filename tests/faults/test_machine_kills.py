@@ -78,7 +78,7 @@ def _strike(dice: random.Random, who: str, backend: str, booting: bool, run: Pat
 def _memory_files() -> set[str]:
     """I file di memoria di UML di questo utente che hanno ancora un nome: accanto possono provare gli altri."""
     found = set()
-    for path in executable_folder().glob("vm_file*"):
+    for path in Path(executable_folder()).glob("vm_file*"):
         with contextlib.suppress(FileNotFoundError):
             if path.stat().st_uid == os.geteuid():
                 found.add(path.name)

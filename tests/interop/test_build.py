@@ -22,7 +22,7 @@ from labkit.images.reference import parse
 from labkit.images.store import Store
 from tests.kernel.stored import base
 
-pytestmark = [pytest.mark.kernel, pytest.mark.root, pytest.mark.once]
+pytestmark = [pytest.mark.kernel, pytest.mark.root, pytest.mark.once, pytest.mark.slow]
 
 #: One of everything that Docker 20.10 knows too.
 TEXT = """# escape=\\

@@ -28,6 +28,8 @@ from labkit.images.unpack import Options, unpack
 from labkit.images.whiteouts import RemovingWhiteouts
 from tests.unit.images.tars import entry, folder, hard, link, tar
 
+pytestmark = pytest.mark.slow
+
 AMD64 = Platform("linux", "amd64")
 
 

@@ -13,7 +13,7 @@ from labkit.client.container import Container
 from labkit.client.output import Result
 from tests import users
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
 #: A password that a careless script would break: an apex, a backslash, a dollar, a space.
 ODD = r"o'pp\o $1"

@@ -91,10 +91,12 @@ def test_the_version_of_cgroups_is_that_of_the_root(tmp_path):
 
 def test_root_tries_everything_then_becomes_both_kinds_of_user_and_root_of_a_machine(driver, monkeypatch):
     monkeypatch.setattr(os, "uname", lambda: type("Name", (), {"machine": "x86_64"}))
-    assert [part.who for part in driver.plan("root")] == ["root", "root", "user", "user", "nosub", "nosub", "uml"]
-    assert [part.who for part in driver.plan("nosub")] == ["nosub", "nosub", "uml"]
+    whole = [(part.who, part.lane) for part in driver.plan("root")]
+    mine, plain = [("root", 0), ("root", 0), ("root", 1)], [("user", 2), ("user", 2), ("nosub", 3), ("nosub", 3)]
+    assert whole == [*mine, *plain, ("uml", 1)]
+    assert [part.who for part in driver.plan("nosub")] == ["nosub", "nosub", "nosub", "uml"]
     monkeypatch.setattr(os, "uname", lambda: type("Name", (), {"machine": "aarch64"}))
-    assert [part.who for part in driver.plan("nosub")] == ["nosub", "nosub"]
+    assert [part.who for part in driver.plan("nosub")] == ["nosub", "nosub", "nosub"]
 
 
 def test_a_part_that_ran_nothing_or_died_is_a_failure(driver):
@@ -126,6 +128,34 @@ def test_the_machine_must_have_tried_something_with_cgroup_v2(driver, capsys):
     assert driver.summary([result(driver, plain, old)], "root") == 0, "elsewhere the machine is what it is"
 
 
+def test_the_lanes_go_side_by_side_and_each_part_is_shown_whole(driver, monkeypatch, capfd):
+    meet = driver.multiprocessing.get_context("fork").Barrier(2)
+
+    def execute(part: Any, run_as: Any, arguments: Any) -> tuple[int, list[Case]]:
+        print(f"comincia {part.who}")
+        if part.title == "prima":
+            meet.wait(timeout=20)  # it opens only if both are there
+        print(f"finisce {part.who}")
+        return 0, [case()]
+
+    monkeypatch.setattr(driver, "execute", execute)
+    one, two = (driver.Part("prima", who, "", lane=lane) for lane, who in enumerate(("root", "user"), 1))
+    after = driver.Part("seconda", "uml", "", lane=1)
+    done = driver.run_all([one, two, after], None)
+    assert [(result.part, result.passed) for result in done] == [(one, 1), (two, 1), (after, 1)]
+    shown = capfd.readouterr().out
+    assert all(f"comincia {who}\nfinisce {who}\n" in shown for who in ("root", "user", "uml"))
+
+
+def test_a_lane_that_dies_takes_nobody_along_and_is_a_failure(driver, monkeypatch):
+    def execute(part: Any, run_as: Any, arguments: Any) -> tuple[int, list[Case]]:
+        return os._exit(9) if part.who == "user" else (0, [case()])
+
+    monkeypatch.setattr(driver, "execute", execute)
+    parts = [driver.Part("prova", who, "", lane=lane) for lane, who in enumerate(("root", "user"), 1)]
+    assert [result.problem for result in driver.run_all(parts, None)] == ["", "pytest è uscito con 3"]
+
+
 # ---- the second turn
 
 
@@ -140,7 +170,7 @@ def played(driver: Any, monkeypatch: pytest.MonkeyPatch, *turns: tuple[int, list
 
     monkeypatch.setattr(driver, "execute", execute)
     part = driver.Part("in parallelo", "root", "not serial", ("tests/f.py",), workers=2)
-    outcome = driver.run(part, None)
+    (outcome,) = driver.run_all([part], None)
     assert not waiting
     return outcome, asked
 
