@@ -174,7 +174,7 @@ def difference(before: Snapshot, after: Snapshot) -> list[str]:
     return lines
 
 
-def wait(before: Snapshot, look: Callable[[], Snapshot], grace: float = 3.0) -> list[str]:
+def wait(before: Snapshot, look: Callable[[], Snapshot], grace: float = 10.0) -> list[str]:
     """Aspetta, al massimo ``grace`` secondi, che tutto torni come ``before``; dà quello che è rimasto."""
     end = time.monotonic() + grace
     while (left := difference(before, look())) and time.monotonic() < end:

@@ -21,8 +21,8 @@ from tests import users
 
 
 def gone(pid: int) -> bool:
-    """Se entro due secondi quel processo (il guardiano) non c'è più."""
-    end = time.monotonic() + 2
+    """Se quel processo (il guardiano) finisce."""
+    end = time.monotonic() + 20
     while rundir.start_time(pid) and time.monotonic() < end:
         time.sleep(0.01)
     return not rundir.start_time(pid)
@@ -197,7 +197,7 @@ def test_two_labs_do_not_know_each_other(lab: Lab, backend: str) -> None:
         theirs = other.run("busybox", ["sleep", "60"], name="web", detach=True)
         assert theirs.id != mine.id
         theirs.kill()
-        assert theirs.wait(timeout=5) == 137
+        assert theirs.wait(timeout=20) == 137
     assert mine.status == "running"
 
 
@@ -244,7 +244,7 @@ def test_the_end_of_the_lab_is_the_end_of_every_visit(born: str) -> None:
 def test_a_program_goes_on_when_its_client_has_gone(lab: Lab) -> None:
     with Lab.connect(lab.id) as second:
         channel = second.open_run("busybox", ["sleep", "60"], name="orfano")
-        channel.receive(timeout=5)
+        channel.receive(timeout=20)
         assert [c.name for c in lab.ps()] == ["orfano"]
     assert [c.name for c in lab.ps()] == ["orfano"]
 
@@ -256,7 +256,7 @@ def test_a_client_that_goes_away_while_it_waits_does_no_harm(lab: Lab) -> None:
             second.wire.open(verb, name="web", **({"follow": True} if verb == "logs" else {}))
         second.ps()
     container.kill()
-    assert container.wait(timeout=5) == 137
+    assert container.wait(timeout=20) == 137
 
 
 # ---- threads and forks

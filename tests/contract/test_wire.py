@@ -214,7 +214,7 @@ def test_a_visitor_that_leaves_in_the_middle_of_a_frame_does_no_harm(lab: Lab, r
 
 def test_an_attached_program_is_stopped_only_by_who_is_attached(lab: Lab, raw: Raw) -> None:
     channel = lab.open_run("busybox", ["sleep", "60"])
-    channel.receive(timeout=5)
+    channel.receive(timeout=20)
     for verb in ("interrupt", "resize"):
         args = {"channel": channel.number} | ({"rows": 1, "columns": 1} if verb == "resize" else {})
         frame = raw.answer(pack_json(Kind.CALL, 1, {"verb": verb, "args": args}))

@@ -86,7 +86,7 @@ def nothing_half_made(lab: Lab, rest: Rest) -> Iterator[None]:
     """Dopo la prova nel laboratorio non c'è niente di più di quando è nato."""
     yield
     lab.run("busybox", "true", quiet=True)
-    end = time.monotonic() + 3
+    end = time.monotonic() + 20
     while (more := excess(counted(lab, rest.spy), rest.usual)) and time.monotonic() < end:
         time.sleep(0.03)
     assert not more, "prima e dopo"

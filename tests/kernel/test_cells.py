@@ -61,10 +61,10 @@ def test_the_last_value_is_shown(lab: Lab, capfd: Capture) -> None:
 
 
 def test_the_output_arrives_while_the_cell_runs(lab: Lab, capfd: Capture) -> None:
-    thread = threading.Thread(target=cell, args=("import time\nprint('presto')\ntime.sleep(0.6)\nprint('tardi')",))
+    thread = threading.Thread(target=cell, args=("import time\nprint('presto')\ntime.sleep(1.5)\nprint('tardi')",))
     thread.start()
     shown = ""
-    end = time.monotonic() + 0.5
+    end = time.monotonic() + 1.4
     while "presto" not in shown and time.monotonic() < end:
         time.sleep(0.01)
         shown += capfd.readouterr().out
@@ -198,7 +198,7 @@ def test_an_interrupt_ends_the_cell_and_not_the_lab(lab: Lab, source: str) -> No
             cell(f"print('via')\n{source}")
     finally:
         ctrl_c.cancel()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
 
 
 def test_a_kept_process_survives_an_interrupt(lab: Lab, capfd: Capture) -> None:
@@ -240,7 +240,7 @@ def test_a_child_is_born_in_the_new_pid_namespace(lab: Lab, capfd: Capture) -> N
 def test_a_child_left_behind_does_not_keep_the_cell(lab: Lab, capfd: Capture) -> None:
     started = time.monotonic()
     cell("import os, time\nif os.fork() == 0:\n    time.sleep(30)\nprint('fine')")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
     assert "fine" in capfd.readouterr().out
 
 

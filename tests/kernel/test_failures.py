@@ -154,7 +154,7 @@ def test_a_layer_half_made_is_unmade(lab: Lab, nothing_half_made: None, spy: Pro
         assert layers(lab, spy) == before
     finally:
         spy.python("limit(facts.f_files)")
-    assert plan.run().wait(timeout=5) == 0
+    assert plan.run().wait(timeout=20) == 0
     lab.container("rotto").rm()
 
 
@@ -164,7 +164,7 @@ def test_a_cable_whose_name_is_taken_breaks_its_step(lab: Lab, nothing_half_made
     spy.python(f"from pyroute2 import IPRoute\nwith IPRoute() as ip: ip.link('add', ifname={link!r}, kind='bridge')")
     assert failing(plan) == "ConnectVeth"
     spy.python(f"with IPRoute() as ip: ip.link('del', index=ip.link_lookup(ifname={link!r})[0])")
-    assert plan.run().wait(timeout=5) == 0, "what was in the way is gone: the rest can be done"
+    assert plan.run().wait(timeout=20) == 0, "what was in the way is gone: the rest can be done"
     lab.container("rotto").rm()
 
 
@@ -174,7 +174,7 @@ def test_a_program_killed_while_it_is_born_leaves_nothing(lab: Lab, nothing_half
         plan.step()
     pid = lab.namespaces()["rotto"].pid
     spy.python(f"import os, signal; os.kill({pid}, signal.SIGKILL)")
-    end = time.monotonic() + 2
+    end = time.monotonic() + 20
     while len(lab.ps(all=True)) and time.monotonic() < end:
         time.sleep(0.01)
     with pytest.raises(LabError):

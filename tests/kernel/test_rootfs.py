@@ -117,7 +117,7 @@ def test_a_layer_of_thousands_of_files_goes_too(lab: Lab, nothing_half_made: Non
 
 def test_a_stopped_container_keeps_what_it_wrote_until_rm(lab: Lab, process: object) -> None:
     container = lab.run("busybox", ["sh", "-c", "echo ricordo"], detach=True)
-    container.wait(timeout=5)
+    container.wait(timeout=20)
     assert container.status == "exited"
     assert container.logs() == "ricordo\n"
 

@@ -11,7 +11,9 @@ import stat
 def foreign(path):
     """Se ``path`` (un link di /proc) porta a qualcosa che in questa radice, allo stesso nome, non c'è."""
     try:
-        found, name = os.stat(path), os.readlink(path)
+        name, found = os.readlink(path), os.stat(path)
+        if os.readlink(path) != name:  # closed, and its number opened again, while we looked
+            return foreign(path)
     except OSError:
         return ""
     if stat.S_ISFIFO(found.st_mode) or stat.S_ISCHR(found.st_mode):

