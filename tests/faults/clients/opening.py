@@ -7,8 +7,8 @@ from labkit import Lab
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may ignore it
 lab = None
-print("via", flush=True)
 try:
+    print("via", flush=True)  # inside: who reads it may be quicker than the end of this line
     lab = Lab()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 except KeyboardInterrupt:
