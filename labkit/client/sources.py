@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from labkit.errors import InvalidError, NotFoundError
+from labkit.errors import InvalidError, NotFoundError, RegistryError
 
 if TYPE_CHECKING:
     from labkit.client.images import Images
@@ -70,7 +70,11 @@ def stored(
                 f"L'immagine «{name}» qui non c'è, e i nomi «{COURSE}…» sono del corso: nessun registro li ha.",
                 "labkit course-images",
             ) from None
-        images.pull(name, platform)
+        try:
+            images.pull(name, platform)
+        except RegistryError as problem:
+            why = f"L'immagine «{name}» qui non c'è, e non si può scaricare. {problem.message}"
+            raise RegistryError(why, problem.remedy, problem.status) from None
         found = store.find(name).descriptor
     descriptor = {"mediaType": found.media_type, "digest": str(found.digest), "size": found.size}
     return {"store": os.path.realpath(store.root), "descriptor": descriptor, "name": name, "platform": platform}

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labkit.client import environment, options
-from labkit.errors import InvalidError
+from labkit.client.images import Images
+from labkit.errors import InvalidError, NotFoundError, RegistryError
 from labkit.model import ContainerSpec, Port
 from labkit.policy import HealthCheck, LogLimits
 
@@ -189,3 +190,24 @@ def test_a_life_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidError) as caught:
         options.spec("busybox", "true", **wrong)
     assert caught.value.remedy
+
+
+def test_an_image_that_is_missing_is_pulled_unless_it_must_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABKIT_IMAGES", str(tmp_path))
+    asked: list[str] = []
+
+    class NoNetwork(Images):
+        def pull(self, name: str, platform: str = "", *, tls_verify: bool = True) -> Any:
+            asked.append(name)
+            raise RegistryError("Manca la rete.", "ip link")
+
+    with pytest.raises(NotFoundError, match="«mai/vista:1» non c'è"):
+        options.request("mai/vista:1", "true", images=NoNetwork(), pull="never")
+    with pytest.raises(RegistryError, match=r"«mai/vista:1» qui non c'è, .*\. Manca la rete\."):
+        options.request("mai/vista:1", "true", images=NoNetwork())
+    with pytest.raises(RegistryError, match=r"^Manca la rete\."):
+        options.request("mai/vista:1", "true", images=NoNetwork(), pull="always")
+    assert asked == ["mai/vista:1"] * 2
+    assert "stored" not in options.request("busybox", "true", images=NoNetwork(), pull="always")
+    with pytest.raises(InvalidError, match="pull può essere"):
+        options.request("busybox", "true", pull="a volte")
