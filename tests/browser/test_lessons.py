@@ -189,6 +189,16 @@ def the_explorer_follows_the_container(desk: Desk) -> None:
     desk.picture(desk.page, "esploratore")
 
 
+def the_transfer_says_what_travels(desk: Desk) -> None:
+    first, again = desk.board(has_text="Mando «corso/sito:1»"), desk.board(has_text="Mando «corso/sito:ultima»")
+    expect(first).to_contain_text("mandato")
+    expect(first.locator(".lk-say")).to_contain_text("hanno viaggiato")
+    expect(again).to_contain_text("c'era già")
+    expect(again.locator(".lk-say")).to_contain_text("non ha viaggiato niente")
+    expect(again.locator(".lk-problem")).to_be_empty()
+    desk.picture(desk.page, "viaggio")
+
+
 def the_piles_change_with_the_boxes(desk: Desk) -> None:
     board = desk.board(has_text="Una per una")
     expect(board).to_contain_text("in comune a 4")
@@ -264,6 +274,7 @@ STOPS: dict[str, dict[str, Callable[[Desk], None]]] = {
         "cavia.exec([": the_explorer_follows_the_container,
     },
     "06-immagini.ipynb": {"pile = lab.stack(": the_piles_change_with_the_boxes},
+    "07-registro.ipynb": {"ancora = registro.log(": the_transfer_says_what_travels},
     "09-ciclo-di-vita.ipynb": {
         'lab.lifeline("orologio")': the_life_line_is_walked_with_the_arrows,
         "print(orologio.logs()": the_life_line_grows,
