@@ -111,6 +111,15 @@ def docker_form(info: ContainerInfo) -> dict[str, Any]:
                 f"{port.container_port}/{port.protocol}": [{"HostIp": port.host_ip, "HostPort": str(port.host_port)}]
                 for port in info.ports
             },
+            "Networks": {
+                member.network: {
+                    "Aliases": list(member.aliases),
+                    "IPAddress": member.ip,
+                    "GlobalIPv6Address": member.ip6,
+                    "MacAddress": member.mac,
+                }
+                for member in info.networks
+            },
         },
     }
 

@@ -38,29 +38,44 @@ def ls(args: argparse.Namespace) -> int:
 
 
 def inspect(args: argparse.Namespace) -> int:
+    """``labkit network inspect``: una lista JSON, come in Docker."""
     found: list[dict[str, Any]] = []
     with commands.connect(args.lab) as lab:
-        failed = _each(args.names, lambda name: found.append(docker_form(lab.network.inspect(name))), quiet=True)
+        failures = _each(args.names, lambda name: found.append(docker_form(lab.network.inspect(name))))
     print(json.dumps(found, ensure_ascii=False, indent=4))
-    return failed
+    return _told(failures)
 
 
 def rm(args: argparse.Namespace) -> int:
+    """``labkit network rm``: i nomi di quelle tolte; perché le altre no."""
     with commands.connect(args.lab) as lab:
-        return _each(args.names, lab.network.rm)
+
+        def remove(name: str) -> None:
+            lab.network.rm(name)
+            print(name)
+
+        failures = _each(args.names, remove)
+    return _told(failures)
 
 
-def _each(names: Sequence[str], action: Callable[[str], object], *, quiet: bool = False) -> int:
-    failed = 0
+def _each(names: Sequence[str], action: Callable[[str], object]) -> list[LabError]:
+    """La stessa cosa a ogni rete nominata; torna i no."""
+    failures = []
     for name in names:
         try:
             action(name)
         except LabError as problem:
-            print(problem, file=sys.stderr)
-            failed = 1
-        else:
-            print(end="" if quiet else f"{name}\n")
-    return failed
+            failures.append(problem)
+    return failures
+
+
+def _told(failures: list[LabError]) -> int:
+    """Dice i no: l'ultimo lo dice chi ha chiamato, con le parole di un terminale."""
+    for problem in failures[:-1]:
+        print(problem, file=sys.stderr)
+    if failures:
+        raise failures[-1]
+    return 0
 
 
 def connect(args: argparse.Namespace) -> int:

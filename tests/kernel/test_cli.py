@@ -515,3 +515,19 @@ def test_attach_of_what_does_not_run_is_refused(lab: Lab) -> None:
     done = labkit("attach", "fermo")
     assert done.returncode == 1
     assert b"non gira" in done.stderr
+
+
+def test_networks_are_made_joined_and_taken_away_from_the_terminal() -> None:
+    with Lab(backend="direct") as lab:
+        here = ("--lab", lab.id)
+        assert labkit("network", "create", *here, "--subnet", "10.100.0.0/24", "interna").stdout == b"interna\n"
+        assert labkit("run", "-d", *here, "--network", "interna", "--ip", "10.100.0.9", "busybox", "sleep", "60").stdout
+        (name,) = [container.name for container in lab.ps()]
+        told = json.loads(labkit("network", "inspect", *here, "interna").stdout)[0]
+        assert told["Containers"][name]["IPv4Address"] == "10.100.0.9"
+        refused = labkit("network", "rm", *here, "interna")
+        assert (refused.returncode, refused.stdout) == (1, b"")
+        assert "labkit network disconnect interna" in refused.stderr.decode()
+        assert labkit("network", "disconnect", *here, "interna", name).returncode == 0
+        assert labkit("network", "prune", *here).stdout == b"interna\n"
+        assert labkit("network", "ls", "-q", *here).stdout.split() == [b"bridge", b"host", b"none"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from labkit.client.inspection import docker_form
 from labkit.environment import Variable
 from labkit.limits import Limits
 from labkit.model import ContainerInfo, Port
+from labkit.networks import Member
 from labkit.policy import Health, RestartPolicy
 
 
@@ -31,6 +34,10 @@ def test_a_container_is_told_with_docker_s_names() -> None:
     )  # fmt: skip
     assert told["HostConfig"]["NanoCpus"] == 500_000_000
     assert told["HostConfig"]["RestartPolicy"] == {"Name": "on-failure", "MaximumRetryCount": 3}
+    member = Member("web", "interna", "eth0", "10.89.0.2", mac="02:42:0a:59:00:02", aliases=("sito",))
+    networks = docker_form(replace(info, networks=(member,)))["NetworkSettings"]["Networks"]
+    assert networks["interna"]["IPAddress"] == "10.89.0.2"
+    assert networks["interna"]["Aliases"] == ["sito"]
     assert told["NetworkSettings"]["Ports"] == {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}]}
 
 
