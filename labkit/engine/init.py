@@ -6,6 +6,7 @@ vietato (ptrace(2), controllo degli accessi).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -24,6 +25,7 @@ def stay(release: Callable[[], None]) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     main = os.fork()
     if main == 0:
+        lead()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
         return
     release()
@@ -39,6 +41,16 @@ def stay(release: Callable[[], None]) -> None:
         code = reap(main)
         if code is not None:
             os._exit(code)
+
+
+def lead() -> None:
+    """Il programma ha un gruppo suo, quello in primo piano: un Ctrl-C arriva a lui, e init non glielo passa di nuovo.
+
+    Si chiama con i segnali bloccati: SIGTTOU fermerebbe chi prende il terminale da dietro (tcsetpgrp(3)).
+    """
+    os.setpgid(0, 0)
+    with contextlib.suppress(OSError):  # no terminal here
+        os.tcsetpgrp(0, os.getpgrp())
 
 
 def reap(main: int) -> int | None:

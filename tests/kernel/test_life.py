@@ -197,3 +197,13 @@ def test_what_is_followed_is_stamped_too(lab: Lab, capfd: pytest.CaptureFixture[
     lines = container.logs(follow=True, timestamps=True).splitlines()
     assert [line.split()[1] for line in lines] == ["uno", "due"]
     assert capfd.readouterr().out.splitlines() == lines
+
+
+@pytest.mark.parametrize("tty", [True, False])
+def test_the_program_of_an_init_has_a_group_of_its_own_and_the_terminal(lab: Lab, tty: bool) -> None:
+    # A Ctrl-C goes to one group: with init in it, the program would hear it twice.
+    channel = lab.open_run("busybox", ["cat", "/proc/self/stat"], init=True, tty=tty, remove=True)
+    output = b"".join(data for _, data in channel).decode()
+    pid, (_, parent, group, _, _, foreground) = output.split()[0], output.rpartition(")")[2].split()[:6]
+    assert (parent, group) == ("1", pid)
+    assert foreground == (pid if tty else "-1")
