@@ -36,6 +36,7 @@ from labkit.images.config import History
 from labkit.images.image import Image
 from labkit.images.pack import tree
 from labkit.images.reference import parse
+from labkit.images.registry_push import push
 
 #: One thing to time: seconds, of what matters only.
 Turn = Callable[[], float]
@@ -89,7 +90,7 @@ class Bench:
             library = add_layer(store, tree(sysconfig.get_path("stdlib")))
             store.put(image.append(library, History(created_by="libreria")), parse(self.name))
         for name in (self.base, self.name):
-            self.images.push(name, quiet=True)
+            push(store, name)
         context = self.home / "contesto"
         shutil.copytree(sysconfig.get_path("stdlib") + "/asyncio", context / "libreria")
         (context / "Containerfile").write_text(RECIPE.format(base=self.base))
@@ -162,7 +163,7 @@ def pull_docker(bench: Bench) -> float:
 
 def push_labkit(bench: Bench) -> float:
     name = bench.registry.name(f"{bench.fresh('push').name}/libreria:1")
-    return timed(lambda: bench.images.push(bench.name, name, quiet=True))
+    return timed(lambda: push(bench.images.store, bench.name, parse(name)))
 
 
 def push_skopeo(bench: Bench) -> float:
@@ -176,7 +177,7 @@ def push_docker(bench: Bench) -> float:
     bench.dock("pull", "--quiet", bench.name)
     bench.dock("tag", bench.name, name)
     spent = timed(lambda: bench.dock("push", "--quiet", name))
-    bench.dock("rmi", "--force", name)
+    bench.dock("rmi", "--force", name, bench.name)
     return spent
 
 
