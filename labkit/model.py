@@ -317,7 +317,7 @@ class ContainerInfo:
     va dalla richiesta all'execve; ``warm`` se era un avvio a caldo, con rete e radice già pronte (quali passi, lo dice
     ``ahead`` di ciascuno). I campi da ``steps`` in poi, tranne ``entrypoint``, ci sono solo in ``inspect``: ``env`` è
     l'ambiente con cui parte (il ``Config.Env`` di Docker), ``image_id`` e ``image_digest`` le impronte della
-    configurazione e del manifesto di un'immagine conservata, ``exposed`` le porte che dichiara.
+    configurazione e del manifesto di un'immagine conservata, ``exposed`` le porte che dichiara, e ``mounts``.
     """
 
     id: str
@@ -354,6 +354,7 @@ class ContainerInfo:
     exposed: tuple[str, ...] = ()
     workdir: str = ""
     networks: tuple[Member, ...] = ()
+    mounts: tuple[Mount, ...] = ()
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ContainerInfo:
@@ -362,12 +363,11 @@ class ContainerInfo:
             values[name] = tuple(values.get(name, ()))
         values["labels"] = tuple((key, text) for key, text in values.get("labels", ()))
         values["limits"] = Limits.from_json(values.get("limits", {}))
-        values["ports"] = tuple(Port.from_json(p) for p in values.get("ports", ()))
-        values["steps"] = tuple(Step.from_json(s) for s in values.get("steps", ()))
         values["restart"] = RestartPolicy.from_json(values["restart"]) if "restart" in values else NEVER
         values["health"] = Health.from_json(values["health"]) if values.get("health") else None
-        values["networks"] = tuple(Member.from_json(row) for row in values.get("networks", ()))
-        values["env"] = tuple(Variable.from_json(v) for v in values.get("env", ()))
+        rows: dict[str, Any] = {"ports": Port, "steps": Step, "networks": Member, "env": Variable, "mounts": Mount}
+        for name, kind in rows.items():
+            values[name] = tuple(kind.from_json(row) for row in values.get(name, ()))
         return cls(**values)
 
 

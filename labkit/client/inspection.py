@@ -94,6 +94,16 @@ def docker_form(info: ContainerInfo) -> dict[str, Any]:
             "CpusetCpus": info.limits.cpuset_cpus,
             "PidsLimit": info.limits.pids_limit or None,
         },
+        "Mounts": [
+            {
+                "Type": mount.type,
+                **({"Name": mount.source} if mount.type == "volume" else {}),
+                "Source": mount.source if mount.type == "bind" else "",
+                "Destination": mount.target,
+                "RW": not mount.read_only,
+            }
+            for mount in info.mounts
+        ],
         "Config": {
             "Hostname": info.hostname,
             "User": "" if info.user == "0" else info.user,

@@ -1,4 +1,4 @@
-"""Il laboratorio di un notebook: quello vero, più console, gara, linea della vita, cruscotto, strati, pacchetti."""
+"""Il laboratorio di un notebook: quello vero, più i suoi disegni vivi (console, gara, strati, volumi, pacchetti…)."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from labkit.widgets.image_stack import ImageStack
     from labkit.widgets.layer_explorer import LayerExplorer
     from labkit.widgets.life_line import LifeLine
+    from labkit.widgets.mount_map import MountMap
     from labkit.widgets.packet_table import PacketTable
 
 
@@ -110,6 +111,12 @@ class Lab(lab.Lab):
         from labkit.widgets.life_line import LifeLine
 
         return LifeLine(self, containers)
+
+    def mounts(self, *containers: str) -> MountMap:
+        """Chi monta che cosa: quei container (i nomi), o tutti; si aggiorna mentre nascono e finiscono."""
+        from labkit.widgets.mount_map import MountMap
+
+        return MountMap(self, containers)
 
     def compare(self, one: Container | str, two: Container | str) -> EnvironmentDiff:
         """Gli ambienti di due container (o i loro nomi), uno accanto all'altro.

@@ -149,6 +149,7 @@ class Container:
             labels=self.spec.labels,
             exposed=self.image.exposed,
             workdir=self.spec.workdir,
+            mounts=self.spec.mounts,
         )
 
     def all_steps(self) -> tuple[Step, ...]:

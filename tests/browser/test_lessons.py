@@ -230,6 +230,17 @@ def the_life_line_grows(desk: Desk) -> None:
     desk.page.emulate_media(color_scheme="light")
 
 
+def the_mounts_are_walked_with_the_arrows(desk: Desk) -> None:
+    board = desk.board(has_text="scuola")
+    places = board.locator(".lk-cell")
+    expect(places).to_have_count(4)
+    places.nth(0).click()
+    desk.page.keyboard.press("ArrowDown")
+    expect(places.nth(1)).to_be_focused()
+    expect(board.locator(".lk-say")).to_contain_text("sito, in /usr/share/nginx/html: volume l11-sito")
+    desk.picture(desk.page, "chi-monta")
+
+
 def two_environments_are_compared(desk: Desk) -> None:
     page = desk.page
     board = desk.board(has=page.locator("[data-state]"))
@@ -279,5 +290,6 @@ STOPS: dict[str, dict[str, Callable[[Desk], None]]] = {
         'lab.lifeline("orologio")': the_life_line_is_walked_with_the_arrows,
         "print(orologio.logs()": the_life_line_grows,
     },
+    "11-volumi.ipynb": {"mappa = lab.mounts(": the_mounts_are_walked_with_the_arrows},
     "12-variabili-ambiente.ipynb": {"confronto = lab.compare": two_environments_are_compared},
 }

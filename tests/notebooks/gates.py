@@ -46,7 +46,7 @@ _UNSTABLE = re.compile(r"\b0x[0-9a-f]{7,}\b|\b40265\d{5}\b|\[\d{10}\]|\b\d{1,2}:
 #: What shows a widget of the course, by the name it is called with.
 WIDGETS = (
     *("namespace_widget", "doctor_widget", "plan_widget", "meter", "race", "compare", "lifeline", "gauges"),
-    *("explore", "stack", "push", "pull", "build"),
+    *("explore", "stack", "push", "pull", "build", "mounts"),
 )
 
 Notebook = dict[str, Any]

@@ -7,9 +7,10 @@ from dataclasses import replace
 from labkit.client.inspection import docker_form
 from labkit.environment import Variable
 from labkit.limits import Limits
-from labkit.model import ContainerInfo, Port
+from labkit.model import ContainerInfo, Port, to_json
 from labkit.networks import Member
 from labkit.policy import Health, RestartPolicy
+from labkit.volumes import read
 
 
 def test_a_container_is_told_with_docker_s_names() -> None:
@@ -50,3 +51,10 @@ def test_who_has_ended_has_no_pid_and_no_entrypoint_is_null() -> None:
         None,
     )
     assert "Health" not in told["State"]
+
+
+def test_what_is_mounted_is_told_with_docker_s_names() -> None:
+    mounts = read("dati:/a:ro")
+    told = docker_form(ContainerInfo("abc", "x", "busybox", ("false",), "exited", mounts=mounts))
+    assert told["Mounts"] == [{"Type": "volume", "Name": "dati", "Source": "", "Destination": "/a", "RW": False}]
+    assert ContainerInfo.from_json(to_json(ContainerInfo("a", "x", "i", (), "exited", mounts=mounts))).mounts == mounts
