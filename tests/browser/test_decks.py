@@ -43,7 +43,7 @@ def tools() -> None:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def built(tmp_path_factory: pytest.TempPathFactory, course_images: Path) -> Callable[[str], Path]:
     """Costruisce un mazzo, una volta sola, e dà il file."""
     out = tmp_path_factory.mktemp("mazzi")
 
