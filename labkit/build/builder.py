@@ -1,7 +1,7 @@
-"""La costruzione: un'immagine fatta un passo alla volta, e ogni passo già fatto preso dalla memoria.
+"""La costruzione: un'immagine fatta un passo alla volta, e ogni passo già fatto preso dalla cache.
 
 Un passo prende un'immagine e ne dà un'altra; se fallisce non resta niente di lui, e quelli di prima restano nella
-memoria. Si eseguono solo gli stadi che servono. Chi esegue un RUN è un :class:`Workshop`.
+cache. Si eseguono solo gli stadi che servono. Chi esegue un RUN è un :class:`Workshop`.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ class Builder:
         layer: Callable[[], Layer | None] | None = None,
         *facts: Any,
     ) -> bool:
-        """L'immagine dopo un passo: quella che la memoria ricorda, o una nuova. ``True`` se era ricordata."""
+        """L'immagine dopo un passo: quella che la cache ricorda, o una nuova. ``True`` se era ricordata."""
         asked = {**work.pending, **fields}
         made = cache.key(work.image.id, text, asked, work.author, self._options.epoch, *facts)
         found = None if self._options.no_cache else self._cache.find(made)

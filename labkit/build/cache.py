@@ -1,8 +1,8 @@
-"""La memoria dei passi già fatti: dallo stesso genitore e la stessa istruzione viene la stessa immagine.
+"""La cache della costruzione: dallo stesso genitore e la stessa istruzione viene la stessa immagine.
 
 La chiave è quella di Docker prima di BuildKit: l'immagine di partenza, il testo dell'istruzione, e per COPY e ADD
-l'impronta di ciò che copiano. La memoria non tiene in vita niente: un passo vale finché i suoi strati sono nel
-deposito, e ``rmi`` libera i byte che deve.
+l'impronta di ciò che copiano. La cache non tiene in vita niente: un passo vale finché i suoi strati sono fra le
+immagini, e ``rmi`` libera i byte che deve.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Cache:
             with open(path, "rb") as file:
                 record = json.load(file)
             config = ImageConfig(record["config"].encode("utf-8", "surrogatepass"))
-            found = [Descriptor.from_dict(one, "la memoria dei passi") for one in record["layers"]]
+            found = [Descriptor.from_dict(one, "la cache della costruzione") for one in record["layers"]]
             pairs = list(zip(found, config.diff_ids, strict=True))
         except (OSError, LabError, ValueError, KeyError, TypeError, AttributeError):
             return None  # a step that was never done and one whose record is damaged are the same: it is done again
@@ -63,7 +63,7 @@ class Cache:
         return Image(Manifest.of(config.descriptor, tuple(found)), config, layers)
 
     def keep(self, made: str, image: Image) -> None:
-        """Ricorda un passo: i suoi strati sono già nel deposito."""
+        """Ricorda un passo: i suoi strati sono già fra le immagini."""
         layers = [layer.descriptor.to_dict() for layer in image.layers]
         record = {"config": image.config.raw.decode("utf-8", "surrogatepass"), "layers": layers}
         with explained("ricordare un passo della costruzione"):

@@ -57,7 +57,7 @@ class Scope:
         return {name: value for name, value in sorted(self.declared.items()) if name not in have}
 
     def proxies(self) -> dict[str, str]:
-        """I proxy dati da fuori: un RUN li riceve, l'immagine e la memoria non li vedono."""
+        """I proxy dati da fuori: un RUN li riceve, l'immagine e la cache non li vedono."""
         return {name: value for name, value in self.given.items() if name in PROXIES}
 
 

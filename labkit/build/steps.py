@@ -64,7 +64,7 @@ class Workshop(Protocol):
     """Chi sa eseguire un programma sopra un'immagine, e darne le modifiche come strato."""
 
     def run(self, wanted: Run, say: Callable[[str], None]) -> Layer:
-        """Esegue e torna lo strato, già nel deposito; :class:`Failed` se il programma finisce male."""
+        """Esegue e torna lo strato, già fra le immagini; :class:`Failed` se il programma finisce male."""
 
 
 class BuildError(LabError):

@@ -60,7 +60,7 @@ class LabWorkshop:
                 self._store.forget(descriptor)
 
     def _layer(self, container: Container, epoch: int | None) -> Layer:
-        """Le modifiche del container come strato, già nel deposito."""
+        """Le modifiche del container come strato, già fra le immagini."""
         layer = container.layer(pause=False)
         if epoch is None:
             return layer

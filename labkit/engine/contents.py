@@ -1,8 +1,10 @@
 """I file di un container visti da fuori: che cosa ha cambiato, il suo strato, la sua radice, un pezzo alla volta.
 
-Lo fa un processo a parte, con i mount suoi. Chi non gira ha la radice rimontata com'era; di chi gira si usa la sua, con
-dentro i volumi. Prima di toccare un nome si entra nella radice (chroot(2)): nessun link e nessun «..» porta fuori,
-neanche se il programma li cambia in quel momento.
+Ogni funzione si chiama in un processo a parte, che poi finisce: i mount e la radice sono solo suoi. Le modifiche, lo
+strato e la radice intera si leggono dagli strati, che il container giri o no; i file di ``cp`` (:func:`get` e
+:func:`put`) dalla radice di chi gira, con dentro i volumi, o da una rimontata com'era. Prima di seguire un percorso
+della radice ci si entra (chroot(2)): nessun link e nessun «..» porta fuori, neanche se il programma li cambia in quel
+momento.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ from labkit.kernel import libc, mounts
 class View:
     """Il container da guardare: l'immagine, la cartella del suo strato (vuota se non c'è ancora).
 
-    ``pid`` è il programma, 0 se non gira; ``mountpoint`` una cartella su cui montare, ``empty`` una vuota.
+    ``pid`` è il programma, 0 se non gira; ``mountpoint`` una cartella su cui montare; ``empty`` una vuota, il secondo
+    strato di un overlay che ne avrebbe uno solo. ``userxattr``: se overlay scrive i suoi segni in attributi ``user.*``,
+    e non ``trusted.*``; ``owners``: se dare a ogni file il suo proprietario (senza subuid non si può).
     """
 
     image: ImageRoot
@@ -62,7 +66,7 @@ def layer(view: View, out: int) -> dict[str, int]:
             f"L'immagine «{view.image.name}» è questa macchina, non una pila di strati: non se ne fa un'altra.",
             "parti da busybox, o da un'immagine (labkit images)",
         )
-    for tree, one in _changes(view):
+    for tree, one in _changes(view):  # one at most: there is a single tree
         pour(pack.diff(view.upper(tree), report, one), out)
         return dict(report.skipped)
     pour([bytes(1024)], out)
@@ -128,7 +132,10 @@ def _named(path: str) -> tuple[bytes, str]:
 
 
 def put(view: View, path: str, source: BinaryIO) -> dict[str, int]:
-    """Mette il contenuto di un tar nella cartella ``path``, che c'è già (``docker cp``)."""
+    """Mette il contenuto di un tar nella cartella ``path``, che c'è già (``docker cp``).
+
+    Torna quanti file non hanno avuto il loro proprietario, contati accanto al perché.
+    """
     ready()
     _enter_root(view, writable=True)
     plain = os.path.realpath(os.path.normpath("/" + path))

@@ -7,6 +7,11 @@ e i suoi nati sono figli del supervisore (``CLONE_PARENT``).
 Ognuno nasce in due tempi. Il primo processo ha i namespace del laboratorio, e resta indietro come un guscio
 (:func:`labkit.kernel.libc.hatch`); ne esce il nascituro, nei namespace nuovi, con la stessa memoria. Così l'execve,
 che se no passerebbe metà dell'avvio a liberare la memoria di Python, lascia questo lavoro al guscio.
+
+I fili sono tre. Su quello della levatrice arriva un ordine per nascita: i passi da fare subito e una *culla*. La
+culla è il filo su cui il supervisore sente il guscio (un byte e il suo pidfd) e poi il nato (PID, microsecondi, il suo
+filo e il suo pidfd); se si chiude prima, non è nato nessuno. Sul filo del nato va un «!» quando è pronto, e torna
+l'ordine che ne fa un container.
 """
 
 from __future__ import annotations
@@ -36,6 +41,7 @@ from labkit.volumes import MOST as MOST_MOUNTS
 
 #: Un ordine più lungo viaggia in un memfd: in un messaggio solo non entrerebbe (socket(7), SO_SNDBUF).
 _SHORT_ORDER = 1 << 16
+#: What the message says then: the order is in the last descriptor.
 _ELSEWHERE = b"\0"
 
 #: Flussi, segreti, ordine lungo, e due per ogni cosa da montare.
