@@ -63,11 +63,12 @@ class Desk:
         self.page.locator("#jp-MainMenu .lm-MenuBar-item").nth(3).click()
         self.page.locator('.lm-Menu-item[data-command$=":run-all-below"]').click()
         last = self.page.locator(".jp-NotebookPanel .jp-CodeCell").last.locator(f".jp-InputPrompt{DONE}")
+        busy = self.page.locator(".jp-Notebook-ExecutionIndicator[data-status='busy']")
         # A cell that is far from the screen may have no prompt: that nothing seems to run must be true for a while.
         still, end = 0, time.monotonic() + LESSON_TIME / 1000
         while still < 50 and not last.count() and time.monotonic() < end:
             self.page.wait_for_timeout(100)
-            still = 0 if self._prompts(RUNNING).count() else still + 1
+            still = 0 if self._prompts(RUNNING).count() or busy.count() else still + 1
 
     def saved(self) -> dict[str, Any]:
         """Il notebook su disco, dopo averlo salvato come fa uno studente."""

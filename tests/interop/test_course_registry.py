@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 #: One process keeps the registry; each command is a process of its own.
 ALONE = """
 set -eu
+export LABKIT_IMAGES="$HOME/mie"
 python -m labkit registry --folder "$HOME/registro" --port 0 > "$HOME/detto" & server=$!
 trap 'kill $server; wait $server' EXIT
 for _ in $(seq 200); do grep -q 'Ctrl-C' "$HOME/detto" && break; sleep 0.1; done
